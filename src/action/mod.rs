@@ -1,0 +1,1 @@
+//! The identity of a run: the canonical Remote Execution API action and its digest.

@@ -1,0 +1,192 @@
+//! The checked meaning of a `sandbox.toml`: plain data, every default filled in, every rule of the file held.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::path::{GuestPath, RelPath};
+
+/// A whole `sandbox.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Config {
+    /// What holds for a command that is not a task.
+    pub settings: Settings,
+    /// The tasks by name; each carries its own complete settings.
+    pub tasks: BTreeMap<String, Task>,
+}
+
+/// A named command with the settings that hold for it: what the task sets, it sets instead of the top level.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    /// Program and arguments; never empty.
+    pub command: Vec<String>,
+    /// The top level's settings with the task's own in their place.
+    pub settings: Settings,
+}
+
+/// Everything that decides what one run sees and may do.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Settings {
+    /// Which files of the project are inputs, in the order written (a later pattern overrides an earlier one).
+    pub inputs: Vec<Pattern>,
+    /// Leave out what the project's `.gitignore` files and `.git/info/exclude` ignore.
+    pub gitignore: Gitignore,
+    /// What is copied back after exit 0.
+    pub outputs: Vec<Pattern>,
+    /// Ids, names and places inside.
+    pub sandbox: Sandbox,
+    /// Where the file system outside of the project comes from.
+    pub rootfs: Rootfs,
+    /// Read-only bind mounts.
+    pub mounts: Vec<Mount>,
+    /// Writable directories kept between runs.
+    pub scratch: Vec<KeptScratch>,
+    /// What the command can reach.
+    pub network: Network,
+    /// The environment beyond the fixed variables.
+    pub env: Env,
+    /// Bounds on what the command may use.
+    pub limits: Limits,
+}
+
+/// A glob relative to the project root, `/` between components; `**` spans directories.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern {
+    /// The glob without its leading `!`; checked, normalised.
+    pub glob: RelPath,
+    /// Written with a leading `!`: takes away what earlier patterns matched.
+    pub negated: bool,
+}
+
+/// Whether git's ignore rules apply to the inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Gitignore {
+    /// What git ignores is no input.
+    #[default]
+    Respect,
+    /// Ignore files have no effect.
+    Disregard,
+}
+
+/// `[sandbox]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sandbox {
+    /// Where the inputs stand inside.
+    pub workdir: GuestPath,
+    /// The UTS host name.
+    pub hostname: String,
+    /// The user id inside.
+    pub uid: u32,
+    /// The group id inside.
+    pub gid: u32,
+    /// Where the overlay's upper layer lives.
+    pub scratch: ScratchKind,
+}
+
+impl Default for Sandbox {
+    fn default() -> Self {
+        Self {
+            workdir: GuestPath::new("/src").expect("a constant path"),
+            hostname: "sbx".to_owned(),
+            uid: 1000,
+            gid: 1000,
+            scratch: ScratchKind::Disk,
+        }
+    }
+}
+
+/// Where the overlay's upper layer lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScratchKind {
+    /// In the cache directory.
+    Disk,
+    /// In a tmpfs of the sandbox's own.
+    Memory,
+}
+
+/// `[rootfs]`: exactly one source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rootfs {
+    /// These paths of the host, at the same place inside, read-only.
+    Host(Vec<GuestPath>),
+    /// An OCI image layout (`oci:PATH@sha256:HEX`).
+    Image {
+        /// The layout directory as written, relative to the file's directory.
+        layout: PathBuf,
+        /// The manifest's SHA-256, 64 hexadecimal digits.
+        sha256: String,
+    },
+    /// A tar archive (plain, gzip or zstd) as written, relative to the file's directory.
+    Tar(PathBuf),
+    /// A directory as written, relative to the file's directory.
+    Dir(PathBuf),
+}
+
+/// The host paths that a sandbox shows when `[rootfs]` says nothing.
+pub const DEFAULT_HOST_PATHS: [&str; 7] =
+    ["/usr", "/bin", "/lib", "/lib64", "/sbin", "/etc/alternatives", "/etc/ssl"];
+
+impl Default for Rootfs {
+    fn default() -> Self {
+        Self::Host(DEFAULT_HOST_PATHS.iter().map(|path| GuestPath::new(path).expect("a constant path")).collect())
+    }
+}
+
+/// `[[mount]]`: a read-only bind mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// The host path as written, relative to the file's directory.
+    pub source: PathBuf,
+    /// Where it stands inside.
+    pub target: GuestPath,
+    /// What of it enters the run's identity.
+    pub identity: MountIdentity,
+}
+
+/// What stands for a mount's content in the run's identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MountIdentity {
+    /// The hashed content.
+    Content,
+    /// Path, size and mtime of every file.
+    Metadata,
+    /// A string that the user vouches for.
+    Declared(String),
+}
+
+/// `[[scratch]]`: a writable directory kept between runs of this project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptScratch {
+    /// Its name, unique in the file: letters, digits, `-`, `_`, `.`.
+    pub name: String,
+    /// Where it stands inside.
+    pub target: GuestPath,
+}
+
+/// `[network]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Network {
+    /// Loopback only.
+    #[default]
+    None,
+    /// The host's network.
+    Host,
+}
+
+/// `[env]`
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Env {
+    /// Variables with fixed values.
+    pub set: BTreeMap<String, String>,
+    /// Variables taken from the caller when it has them.
+    pub pass: Vec<String>,
+}
+
+/// `[limits]`; `None` is no limit of sbx's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// Wall-clock time for the command.
+    pub time: Option<Duration>,
+    /// `RLIMIT_NOFILE`, soft and hard.
+    pub open_files: Option<u64>,
+}

@@ -1,0 +1,1 @@
+//! What this machine allows, found out by trying it in a child.

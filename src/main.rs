@@ -1,0 +1,3 @@
+//! The `sbx` binary: parse, run, exit code.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! What a sandbox will do, as plain data.

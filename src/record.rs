@@ -1,0 +1,122 @@
+//! What one run was and what came of it, as JSON kept per run.
+//!
+//! The record feeds `sbx diff` and reports (`--report`); its format is versioned and additive.
+
+use serde::{Deserialize, Serialize};
+
+/// The version of the JSON below.
+pub const VERSION: u32 = 1;
+
+/// One run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The run's id, unique on this machine.
+    pub id: String,
+    /// The directory that holds the `sandbox.toml`.
+    pub project: String,
+    /// The task's name, when a task was run.
+    pub task: Option<String>,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// The working directory inside.
+    pub cwd: String,
+    /// When the run began, RFC 3339, UTC.
+    pub started: String,
+    /// From the start of sbx to the end of the command, in microseconds.
+    pub duration_us: u64,
+    /// How it ended.
+    pub exit: Exit,
+    /// The REAPI action digest, `hash/size`.
+    pub action: String,
+    /// The inputs' root digest, `hash/size`.
+    pub input_root: String,
+    /// How many entries the input manifest has.
+    pub inputs: u64,
+    /// What was isolated and how, one word each (`user`, `mount`, `net`, …), as the kernel granted it.
+    pub enforced: Vec<String>,
+    /// `none` or `host`.
+    pub network: String,
+    /// Names of the `[[scratch]]` directories that the command could use.
+    pub scratch: Vec<String>,
+    /// What the command wrote to its standard output.
+    pub stdout: Stream,
+    /// What the command wrote to its standard error.
+    pub stderr: Stream,
+    /// What was copied back, sorted by path.
+    pub outputs: Vec<Output>,
+    /// What was written and dropped.
+    pub undeclared: Changes,
+    /// The phases of the run, in order of their start.
+    pub phases: Vec<Phase>,
+    /// Where the scratch directory was kept (`--keep`).
+    pub kept: Option<String>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exit {
+    /// The exit code of sbx for this run.
+    pub code: i32,
+    /// The signal that ended the command, if one did.
+    pub signal: Option<i32>,
+    /// `exited`, `signalled`, `time-limit`, `not-found`, `not-executable` or `failed` (sbx itself).
+    pub reason: String,
+    /// The error of sbx, when it failed.
+    pub error: Option<String>,
+}
+
+/// One captured stream.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stream {
+    /// Its length.
+    pub bytes: u64,
+    /// The SHA-256 of its bytes, 64 hexadecimal digits.
+    pub sha256: String,
+}
+
+/// One output that came back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Output {
+    /// Relative to the project.
+    pub path: String,
+    /// `file`, `symlink` or `directory`.
+    pub kind: String,
+    /// Whether a file's owner may execute it.
+    pub executable: bool,
+    /// A file's content, `hash/size`.
+    pub digest: Option<String>,
+    /// A link's text.
+    pub target: Option<String>,
+}
+
+/// Paths that differ from what the sandbox began with; absolute paths inside, sorted.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Changes {
+    /// Not there before.
+    pub added: Vec<String>,
+    /// There before, written since.
+    pub changed: Vec<String>,
+    /// There before, gone.
+    pub deleted: Vec<String>,
+    /// How many more there are that the lists leave out.
+    pub omitted: u64,
+}
+
+/// One phase of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Phase {
+    /// Its name.
+    pub name: String,
+    /// Its start, in microseconds since sbx began.
+    pub start_us: u64,
+    /// Its length, in microseconds.
+    pub duration_us: u64,
+}

@@ -1,0 +1,3 @@
+//! Launching, supervising and collecting.
+
+pub mod outputs;

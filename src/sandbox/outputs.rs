@@ -1,0 +1,1 @@
+//! What a run leaves behind: declared outputs come back, the rest is listed.

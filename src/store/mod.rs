@@ -1,0 +1,3 @@
+//! The store: blobs, materialised trees, records.
+
+pub mod records;

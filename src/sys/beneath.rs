@@ -1,0 +1,1 @@
+//! Directory trees by descriptor: nothing followed, nothing outside reached.

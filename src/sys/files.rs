@@ -1,0 +1,1 @@
+//! Regular files: cloning, copying, stamps.
