@@ -61,9 +61,8 @@ impl FromStr for Digest {
     type Err = ParseDigestError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parsed = text.split_once('/').and_then(|(hex, size)| {
-            Some(Self { hash: parse_hex(hex)?, size: size.parse().ok()? })
-        });
+        let parsed =
+            text.split_once('/').and_then(|(hex, size)| Some(Self { hash: parse_hex(hex)?, size: size.parse().ok()? }));
         parsed.ok_or_else(|| ParseDigestError(text.to_owned()))
     }
 }

@@ -86,8 +86,7 @@ impl GuestPath {
 
     /// True when `self` is `other` or lies below it.
     pub fn is_within(&self, other: &Self) -> bool {
-        other.0 == "/"
-            || self.0.strip_prefix(&other.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        other.0 == "/" || self.0.strip_prefix(&other.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 }
 

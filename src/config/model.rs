@@ -123,8 +123,7 @@ pub enum Rootfs {
 }
 
 /// The host paths that a sandbox shows when `[rootfs]` says nothing.
-pub const DEFAULT_HOST_PATHS: [&str; 7] =
-    ["/usr", "/bin", "/lib", "/lib64", "/sbin", "/etc/alternatives", "/etc/ssl"];
+pub const DEFAULT_HOST_PATHS: [&str; 7] = ["/usr", "/bin", "/lib", "/lib64", "/sbin", "/etc/alternatives", "/etc/ssl"];
 
 impl Default for Rootfs {
     fn default() -> Self {
