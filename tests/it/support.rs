@@ -68,12 +68,18 @@ impl Feature {
     }
 }
 
+/// Asked of unshare(1) and mount(8), not of sbx: a fault of sbx must not look like a lack of the machine.
 fn sandbox_lacking() -> Option<String> {
     static LACKING: OnceLock<Option<String>> = OnceLock::new();
     LACKING
         .get_or_init(|| {
-            let ended = Project::new().run(["true"]).end();
-            (ended.code != 0).then(|| format!("no sandbox on this machine: {}", ended.stderr.trim()))
+            let output = Command::new("unshare")
+                .args(["--user", "--map-root-user", "--mount", "--net", "--ipc", "--uts", "--pid", "--fork"])
+                .args(["mount", "-t", "tmpfs", "none", "/tmp"])
+                .output()
+                .expect("unshare(1) of util-linux");
+            (!output.status.success())
+                .then(|| format!("no namespaces for this user: {}", String::from_utf8_lossy(&output.stderr).trim()))
         })
         .clone()
 }
@@ -369,8 +375,8 @@ impl Live {
 
 /// Sends a signal by name to a process.
 pub(crate) fn kill(name: &str, pid: u32) {
-    let status = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().expect("kill(1)");
-    assert!(status.success(), "the signal {name} could not be sent to {pid}");
+    let status = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &pid.to_string()]).status();
+    assert!(status.expect("sh").success(), "the signal {name} could not be sent to {pid}");
 }
 
 /// What came of a run.
@@ -430,6 +436,26 @@ impl Ended {
         self
     }
 
+    /// Asserts that the standard output has one of these.
+    pub(crate) fn stdout_has_one_of<const N: usize>(self, texts: [&str; N]) -> Self {
+        if !texts.iter().any(|text| self.stdout.contains(text)) {
+            self.fail(&format!("standard output was expected to contain one of {texts:?}"));
+        }
+        self
+    }
+
+    /// Asserts what the probe's `ids` says: one uid, one gid, each real, effective and saved, and no further group
+    /// but the one that an unmapped supplementary group of the caller reads as.
+    pub(crate) fn ids(self, [uid, gid]: [u32; 2]) -> Self {
+        let expected = format!("{uid} {uid} {uid} {gid} {gid} {gid}");
+        let groups = self.stdout.trim_end().strip_prefix(&expected).map(|rest| rest.split_whitespace().collect());
+        let held = |groups: Vec<&str>| groups.iter().all(|group| *group == "+65534" || *group == format!("+{gid}"));
+        if !groups.is_some_and(held) {
+            self.fail(&format!("these ids were expected: {expected}"));
+        }
+        self
+    }
+
     /// Asserts that the standard output lacks this.
     pub(crate) fn stdout_lacks(self, text: &str) -> Self {
         if self.stdout.contains(text) {
@@ -464,21 +490,24 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Compiles a C program of `tests/it/probes` once per test process; its path.
+/// Compiles a C program of `tests/it/probes`, once per test process; its path.
 fn compiled(name: &str, source: &str) -> PathBuf {
-    static DIR: OnceLock<PathBuf> = OnceLock::new();
-    // Kept until the machine's own sweep of temporary files: a static is never dropped.
-    let dir = DIR.get_or_init(|| temp_dir().keep());
-    let program = dir.join(name);
+    let dir = if std::env::var_os(ROOT_VARIABLE).is_some() {
+        std::env::temp_dir()
+    } else {
+        PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+    };
     let file = dir.join(format!("{name}.c"));
+    let (program, temporary) = (dir.join(name), dir.join(format!("{name}.{}", std::process::id())));
     fs::write(&file, source).expect("the source is written");
     let output = Command::new("cc")
         .args(["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-o"])
-        .arg(&program)
+        .arg(&temporary)
         .arg(&file)
         .output()
         .expect("cc runs");
     assert!(output.status.success(), "{name}.c: {}", String::from_utf8_lossy(&output.stderr));
+    fs::rename(temporary, &program).expect("the program takes its place");
     program
 }
 
