@@ -2,4 +2,11 @@
 //! of it is `unsafe`. It imports nothing of sbx.
 
 pub mod beneath;
+pub mod clone;
+pub mod errno;
+pub mod event;
+pub mod fdpass;
 pub mod files;
+pub mod mount;
+pub mod ns;
+pub mod process;
