@@ -3,3 +3,4 @@
 
 pub mod beneath;
 pub mod files;
+pub mod stream;
