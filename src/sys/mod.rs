@@ -10,3 +10,4 @@ pub mod files;
 pub mod mount;
 pub mod ns;
 pub mod process;
+pub mod stream;
