@@ -58,10 +58,9 @@ pub enum Forked {
 /// EPERM where user namespaces are refused; ENOSPC at a limit of `/proc/sys/user`; ENOSYS behind a filter; EINVAL where
 /// the kernel lacks a namespace.
 ///
-/// # Safety
-/// The calling process must have one thread, or the child must restrict itself to async-signal-safe work: the child is
-/// a copy of the calling thread alone, and locks held by others stay held in it.
-pub unsafe fn clone3(flags: CloneFlags) -> Result<Forked, CallError> {
+/// The child is a copy of the calling thread alone: a lock that another thread holds stays held in it for ever, so the
+/// child must not allocate or print unless the process has one thread. (That is a deadlock, never a memory error.)
+pub fn clone3(flags: CloneFlags) -> Result<Forked, CallError> {
     let mut pidfd: libc::c_int = -1;
     // SAFETY: clone_args is plain integers, for which all zeroes is the documented "unused".
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
@@ -69,7 +68,7 @@ pub unsafe fn clone3(flags: CloneFlags) -> Result<Forked, CallError> {
     args.pidfd = &raw mut pidfd as u64;
     args.exit_signal = libc::SIGCHLD as u64;
     // SAFETY: args is initialised and of the size passed, pidfd outlives the call, and without CLONE_VM and a stack the
-    // call has fork's semantics; the caller vouches for what the child does.
+    // call has fork's semantics.
     let pid = check(Call::clone3, unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of_val(&args)) })?;
     if pid == 0 {
         return Ok(Forked::Child);
@@ -79,17 +78,20 @@ pub unsafe fn clone3(flags: CloneFlags) -> Result<Forked, CallError> {
     Ok(Forked::Parent { pid: i32::try_from(pid).unwrap_or(i32::MAX), pidfd })
 }
 
-/// A plain fork by the raw call (no handlers of libc run); 0 in the child.
+/// A plain fork by the raw call (no handlers of libc run); 0 in the child, for which holds what [`clone3`] says.
 ///
 /// # Errors
 /// EAGAIN at a process limit, ENOMEM.
-///
-/// # Safety
-/// As [`clone3`].
-pub unsafe fn fork() -> Result<i32, CallError> {
+pub fn fork() -> Result<i32, CallError> {
     // SAFETY: without CLONE_VM and a stack this is fork; the unused arguments are zero.
     let pid = check(Call::fork, unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) })?;
     Ok(i32::try_from(pid).unwrap_or(i32::MAX))
+}
+
+/// Whether a process group of this id exists and may be signalled.
+pub fn group_exists(group: i32) -> bool {
+    // SAFETY: signal 0 only asks.
+    unsafe { libc::kill(-group, 0) == 0 }
 }
 
 /// Ends the process at once: no destructor, no handler, no flush.

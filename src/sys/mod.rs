@@ -10,4 +10,5 @@ pub mod files;
 pub mod mount;
 pub mod ns;
 pub mod process;
+pub mod pty;
 pub mod stream;
