@@ -3,4 +3,5 @@
 
 pub mod beneath;
 pub mod files;
+pub mod sparse;
 pub mod stream;
