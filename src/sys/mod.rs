@@ -11,4 +11,5 @@ pub mod mount;
 pub mod ns;
 pub mod process;
 pub mod pty;
+pub mod sparse;
 pub mod stream;
