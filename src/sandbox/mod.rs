@@ -1,3 +1,4 @@
 //! Launching, supervising and collecting.
 
 pub mod outputs;
+pub mod phases;

@@ -2,4 +2,5 @@
 //! of it is `unsafe`. It imports nothing of sbx.
 
 pub mod beneath;
+pub mod caller;
 pub mod files;
