@@ -53,7 +53,7 @@ fn normalise(text: &str) -> Result<String, PathError> {
 /// assert_eq!(GuestPath::new("/src//sub/./").unwrap().as_str(), "/src/sub");
 /// assert!(GuestPath::new("src").is_err());
 /// ```
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 pub struct GuestPath(String);
 
 impl GuestPath {
@@ -91,7 +91,7 @@ impl GuestPath {
 }
 
 /// A relative, normalised, non-empty path below some root.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 pub struct RelPath(String);
 
 impl RelPath {

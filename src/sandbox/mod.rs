@@ -2,3 +2,4 @@
 
 pub mod outputs;
 pub mod phases;
+pub mod relay;

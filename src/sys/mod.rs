@@ -3,4 +3,12 @@
 
 pub mod beneath;
 pub mod caller;
+pub mod clone;
+pub mod errno;
+pub mod event;
+pub mod fdpass;
 pub mod files;
+pub mod mount;
+pub mod ns;
+pub mod process;
+pub mod stream;
