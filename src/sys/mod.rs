@@ -2,6 +2,7 @@
 //! of it is `unsafe`. It imports nothing of sbx.
 
 pub mod beneath;
+pub mod caller;
 pub mod clone;
 pub mod errno;
 pub mod event;
