@@ -1,2 +1,115 @@
 //! From the text of a `sandbox.toml` to its checked meaning.
+//!
+//! [`load`] reads a file, [`parse`] a text. Both find every fault in one pass; [`Faults`] holds them as data and
+//! renders them for people. [`discover`] finds the file that a command line means, [`schema`] describes the format
+//! for editors.
+//!
+//! ```
+//! let config = sbx::config::parse("inputs = ['src/**']\n[task.test]\ncommand = ['make', 'test']\n", "sandbox.toml").unwrap();
+//! assert_eq!(config.tasks["test"].settings.inputs[0].glob.as_str(), "src/**");
+//!
+//! let faults = sbx::config::parse("imputs = []", "sandbox.toml").unwrap_err();
+//! assert_eq!(faults.list()[0].hint.as_deref(), Some("did you mean `inputs`?"));
+//! ```
+
+mod check;
+pub mod discover;
+mod fault;
+mod file;
 pub mod model;
+mod patterns;
+mod read;
+mod relate;
+mod syntax;
+mod values;
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+pub use fault::{Fault, Faults, Span};
+use model::Config;
+
+/// The largest file that is read, in bytes.
+pub const SIZE_MAX: u64 = 1 << 20;
+
+/// Why a file gives no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("can't read {path:?}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// It is a directory, a device, a pipe.
+    #[error("{path:?} is not a regular file")]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// It has more than [`SIZE_MAX`] bytes.
+    #[error("{path:?} has more than {SIZE_MAX} bytes")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is not UTF-8, as TOML is.
+    #[error("{path:?} is not UTF-8: the byte at offset {offset} (line {line})")]
+    NotUtf8 {
+        /// The file.
+        path: PathBuf,
+        /// The first byte that is no UTF-8, counted from 0.
+        offset: usize,
+        /// Its line, counted from 1.
+        line: usize,
+    },
+    /// What it says is wrong.
+    #[error(transparent)]
+    Faults(#[from] Faults),
+}
+
+/// Reads and checks the file at `path`; faults show the path as it is given here.
+///
+/// # Errors
+/// When the file can't be read, is too large or no UTF-8, or has faults: all of them at once.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let read_error = |source| ConfigError::Read { path: path.to_owned(), source };
+    // Before it is opened: to open a pipe would wait for its other end.
+    if !std::fs::metadata(path).map_err(read_error)?.is_file() {
+        return Err(ConfigError::NotAFile { path: path.to_owned() });
+    }
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(SIZE_MAX + 1).read_to_end(&mut bytes)).map_err(read_error)?;
+    if bytes.len() as u64 > SIZE_MAX {
+        return Err(ConfigError::TooLarge { path: path.to_owned() });
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|error| {
+        let offset = error.valid_up_to();
+        let line = 1 + bytes[..offset].iter().filter(|byte| **byte == b'\n').count();
+        ConfigError::NotUtf8 { path: path.to_owned(), offset, line }
+    })?;
+    Ok(parse(text, &path.to_string_lossy())?)
+}
+
+/// Checks the text of a `sandbox.toml`; `name` is what faults call it. A byte order mark is skipped.
+///
+/// # Errors
+/// All faults, sorted by place.
+pub fn parse(text: &str, name: &str) -> Result<Config, Faults> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let document = syntax::parse(text);
+    let mut faults = Vec::new();
+    let file = file::read(&document.root, &mut faults);
+    let config = check::check(&file, &mut faults);
+    faults.retain(|fault| document.is_sound(&fault.span));
+    faults.extend(document.faults);
+    if faults.is_empty() { Ok(config) } else { Err(Faults::new(name, text, faults)) }
+}
+
+/// The JSON Schema (draft-07) of a `sandbox.toml`.
+pub fn schema() -> schemars::Schema {
+    schemars::generate::SchemaSettings::draft07().into_generator().into_root_schema_for::<file::File>()
+}

@@ -1,6 +1,27 @@
 //! What goes into a sandbox: the sorted manifest of a tree, and how it is collected, hashed and stored.
 
+use std::cmp::Ordering;
+use std::fs::File;
+use std::path::Path;
+
+use crate::config::model::Settings;
 use crate::digest::Digest;
+use crate::path::GuestPath;
+use crate::store::{Layers, ProjectKey, Store, StoreError};
+
+mod fault;
+mod hash;
+mod ignored;
+mod patterns;
+mod stamp;
+mod tree;
+mod walk;
+
+pub use fault::{Fault, Faults, InputError};
+pub use patterns::BadPattern;
+
+/// How the names of directories begin in which outputs are staged inside of the project. They are never inputs.
+pub const OUTPUT_STAGING: &str = ".sbx-outputs-";
 
 /// One path of a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,3 +77,102 @@ impl Progress for Silent {
     fn hashed(&self, _: u64) {}
     fn finished(&self) {}
 }
+
+/// How paths are ordered in a [`Manifest`]: component by component, bytewise.
+pub fn path_order(one: &str, other: &str) -> Ordering {
+    one.split('/').cmp(other.split('/'))
+}
+
+/// The inputs of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Collected {
+    /// What they are; every file's content is in the store.
+    pub manifest: Manifest,
+    /// How many files had to be read.
+    pub hashed: u64,
+}
+
+/// Finds the inputs that `settings` select below `root` (an absolute path without symbolic links), and puts into the
+/// store what it does not know yet.
+///
+/// # Errors
+/// Every path and pattern that can't be used, all in one error; or that the store can't be written.
+pub fn collect(
+    root: &Path,
+    settings: &Settings,
+    store: &Store,
+    project: &ProjectKey,
+    progress: &dyn Progress,
+) -> Result<Collected, InputError> {
+    let collected = gather(root, settings, store, progress);
+    progress.finished();
+    collected
+}
+
+fn gather(root: &Path, settings: &Settings, store: &Store, progress: &dyn Progress) -> Result<Collected, InputError> {
+    if settings.inputs.is_empty() {
+        return Ok(Collected { manifest: Manifest::default(), hashed: 0 });
+    }
+    let patterns = patterns::Patterns::new(&settings.inputs)?;
+    let opened = File::open(root).map_err(|source| InputError::Root { path: root.to_owned(), source })?;
+    let found = walk::walk(root, &patterns, settings.gitignore, progress)?;
+    let jobs: Vec<_> = found
+        .iter()
+        .filter_map(|found| match found.kind {
+            walk::Kind::File { executable, .. } => Some(hash::Job { path: &found.path, executable }),
+            _ => None,
+        })
+        .collect();
+    let mut faults = Faults::default();
+    let mut hashed = Vec::with_capacity(jobs.len());
+    for result in hash::hash_all(store, &opened, &jobs, progress) {
+        match result {
+            Ok(result) => hashed.push(result),
+            Err(InputError::Faults(other)) => other.list.into_iter().for_each(|fault| faults.push(fault)),
+            Err(other) => return Err(other),
+        }
+    }
+    faults.into_result()?;
+    let mut hashed = hashed.into_iter();
+    let entries = found
+        .into_iter()
+        .map(|found| {
+            let node = match found.kind {
+                walk::Kind::File { executable, .. } => {
+                    Node::File { digest: hashed.next().expect("one result for each file").digest, executable }
+                }
+                walk::Kind::Symlink { target } => Node::Symlink { target },
+                walk::Kind::EmptyDirectory => Node::EmptyDirectory,
+            };
+            Entry { path: found.path, node }
+        })
+        .collect();
+    Ok(Collected { manifest: Manifest { entries }, hashed: 0 })
+}
+
+/// [`collect`], then the tree with the inputs at `workdir` as overlay layers. When the store has lost a blob that the
+/// project's memo vouched for, everything is hashed once more.
+///
+/// # Errors
+/// Those of [`collect`] and of [`Store::materialise`].
+pub fn prepare(
+    root: &Path,
+    settings: &Settings,
+    store: &Store,
+    project: &ProjectKey,
+    progress: &dyn Progress,
+) -> Result<(Collected, Layers), InputError> {
+    let workdir: &GuestPath = &settings.sandbox.workdir;
+    let collected = collect(root, settings, store, project, progress)?;
+    match store.materialise(&collected.manifest, Some(workdir), Some(project)) {
+        Err(StoreError::Missing { .. }) => {}
+        layers => return Ok((collected, layers?)),
+    }
+    store.forget(project)?;
+    let collected = collect(root, settings, store, project, progress)?;
+    let layers = store.materialise(&collected.manifest, Some(workdir), Some(project))?;
+    Ok((collected, layers))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,330 @@
+//! Finding the inputs: one sorted walk over the directories that a pattern can reach.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use walkdir::{DirEntry, WalkDir};
+
+use super::fault::{Fault, Faults, printable};
+use super::ignored::Ignored;
+use super::patterns::{Patterns, Verdict};
+use super::stamp::Stamp;
+use super::{OUTPUT_STAGING, Progress};
+use crate::config::model::Gitignore;
+
+/// One input as the walk met it.
+pub(super) struct Found {
+    pub(super) path: String,
+    pub(super) kind: Kind,
+}
+
+pub(super) enum Kind {
+    File { stamp: Stamp, executable: bool },
+    Symlink { target: String },
+    EmptyDirectory,
+}
+
+/// How many inputs are found between two words to the progress display.
+const REPORT_EVERY: usize = 512;
+
+/// Finds every input below `root`, sorted component by component.
+pub(super) fn walk(
+    root: &Path,
+    patterns: &Patterns,
+    gitignore: Gitignore,
+    progress: &dyn Progress,
+) -> Result<Vec<Found>, Faults> {
+    let ignored = match gitignore {
+        Gitignore::Disregard => None,
+        Gitignore::Respect => Some(Ignored::above(root).map_err(|unreadable| Faults::one(unreadable.into()))?),
+    };
+    let mut walk = Walk {
+        patterns,
+        ignored,
+        root,
+        found: Vec::new(),
+        faults: Faults::default(),
+        matched: vec![false; patterns.len()],
+        hits: Vec::new(),
+        maybe_empty: None,
+    };
+    let whole = walk.ignored.as_ref().and_then(|ignored| ignored.whole_project().map(Path::to_owned));
+    if whole.is_none() {
+        walk.run(progress);
+    }
+    walk.explain_unmatched(whole.as_deref());
+    progress.found(walk.found.len() as u64);
+    walk.faults.into_result()?;
+    Ok(walk.found)
+}
+
+struct Walk<'a> {
+    root: &'a Path,
+    patterns: &'a Patterns,
+    ignored: Option<Ignored>,
+    found: Vec<Found>,
+    faults: Faults,
+    /// Which patterns have matched something.
+    matched: Vec<bool>,
+    hits: Vec<usize>,
+    /// A directory that is an input when it turns out to be empty, and its depth.
+    maybe_empty: Option<(String, usize)>,
+}
+
+/// Whether to look into a directory.
+#[derive(PartialEq, Eq)]
+enum Descend {
+    Yes,
+    No,
+}
+
+impl Walk<'_> {
+    fn run(&mut self, progress: &dyn Progress) {
+        let mut walker = sorted(self.root);
+        while let Some(step) = walker.next() {
+            let depth = step.as_ref().map_or_else(walkdir::Error::depth, DirEntry::depth);
+            self.settle_empty(depth);
+            match step {
+                Ok(entry) => {
+                    if self.visit(&entry) == Descend::No && entry.file_type().is_dir() {
+                        walker.skip_current_dir();
+                    }
+                }
+                Err(error) => {
+                    self.maybe_empty = None;
+                    let path = error.path().map_or_else(String::new, |path| self.shown(path));
+                    let source = std::io::Error::from(error);
+                    self.faults.push(Fault::Unreadable { path, source });
+                }
+            }
+            if self.found.len() % REPORT_EVERY == REPORT_EVERY - 1 {
+                progress.found(self.found.len() as u64);
+            }
+        }
+        self.settle_empty(0);
+    }
+
+    /// The directory met last was empty unless the walk went deeper.
+    fn settle_empty(&mut self, depth: usize) {
+        if let Some((path, at)) = self.maybe_empty.take()
+            && depth <= at
+        {
+            self.patterns.verdict(path.as_bytes(), &mut self.hits);
+            self.note_matched();
+            self.found.push(Found { path, kind: Kind::EmptyDirectory });
+        }
+    }
+
+    fn visit(&mut self, entry: &DirEntry) -> Descend {
+        let bytes = relative(self.root, entry.path());
+        if bytes.is_empty() {
+            return self.enter("", 0);
+        }
+        let path = String::from_utf8_lossy(bytes);
+        if is_private(entry.file_name()) || (entry.file_name() == ".git" && !self.patterns.spell_out(&path)) {
+            return Descend::No;
+        }
+        let is_dir = entry.file_type().is_dir();
+        let verdict = self.patterns.verdict(bytes, &mut self.hits);
+        let descend = is_dir && self.patterns.can_reach_below(&path);
+        if verdict == Verdict::NotAnInput && !descend {
+            if !is_dir {
+                self.note_matched();
+            }
+            return Descend::No;
+        }
+        if let Some(ignored) = &mut self.ignored {
+            ignored.leave(entry.depth());
+            if !within_git(&path) && ignored.by(&path, is_dir).is_some() {
+                return Descend::No;
+            }
+        }
+        if verdict == Verdict::Input {
+            if let Some(fault) = unusable_name(bytes) {
+                self.note_matched();
+                self.faults.push(fault);
+                return Descend::No;
+            }
+            if is_dir {
+                self.maybe_empty = Some((path.clone().into_owned(), entry.depth()));
+            }
+        }
+        if is_dir {
+            return if descend { self.enter(&path, entry.depth()) } else { Descend::Yes };
+        }
+        self.note_matched();
+        match read_kind(entry, &path) {
+            Ok(kind) => self.found.push(Found { path: path.into_owned(), kind }),
+            Err(fault) => self.faults.push(fault),
+        }
+        Descend::No
+    }
+
+    fn enter(&mut self, path: &str, depth: usize) -> Descend {
+        if let Some(ignored) = &mut self.ignored
+            && let Err(unreadable) = ignored.enter(self.root, path, depth)
+        {
+            self.faults.push(unreadable.into());
+        }
+        Descend::Yes
+    }
+
+    fn note_matched(&mut self) {
+        for hit in &self.hits {
+            self.matched[*hit] = true;
+        }
+    }
+
+    fn shown(&self, path: &Path) -> String {
+        let bytes = relative(self.root, path);
+        if bytes.is_empty() { printable(path.as_os_str().as_bytes()) } else { printable(bytes) }
+    }
+
+    /// Makes a fault of every pattern that matched nothing, looking once more for the reason.
+    fn explain_unmatched(&mut self, whole_project: Option<&Path>) {
+        let wanted: Vec<_> = self.patterns.wanted().filter(|(index, _)| !self.matched[*index]).collect();
+        if wanted.is_empty() {
+            return;
+        }
+        let mut near = vec![Near::Nothing; self.patterns.len()];
+        match whole_project {
+            Some(by) => near.fill(Near::Ignored(by.to_owned())),
+            None => self.look_again(&mut near),
+        }
+        for (index, pattern) in wanted {
+            let pattern = pattern.to_owned();
+            self.faults.push(match &near[index] {
+                Near::Nothing => Fault::NoMatch { pattern },
+                Near::Directory => Fault::OnlyDirectories { pattern },
+                Near::Ignored(by) => Fault::OnlyIgnored { pattern, by: by.clone() },
+            });
+        }
+    }
+
+    /// Walks into what is ignored too, and notes for each pattern what it nearly matched.
+    fn look_again(&mut self, near: &mut [Near]) {
+        let mut inside_ignored: Option<(usize, PathBuf)> = None;
+        let mut walker = sorted(self.root);
+        while let Some(step) = walker.next() {
+            let Ok(entry) = step else { continue };
+            let path = String::from_utf8_lossy(relative(self.root, entry.path())).into_owned();
+            let (depth, is_dir) = (entry.depth(), entry.file_type().is_dir());
+            inside_ignored.take_if(|(at, _)| depth <= *at);
+            if depth > 0 {
+                if is_private(entry.file_name()) || (is_dir && !self.patterns.can_reach_below(&path)) {
+                    if is_dir {
+                        walker.skip_current_dir();
+                    }
+                    continue;
+                }
+                if let Some(ignored) = &mut self.ignored
+                    && inside_ignored.is_none()
+                {
+                    ignored.leave(depth);
+                    inside_ignored = ignored.by(&path, is_dir).map(|by| (depth, by.to_owned()));
+                }
+                self.patterns.verdict(path.as_bytes(), &mut self.hits);
+                for hit in &self.hits {
+                    match &inside_ignored {
+                        Some((_, by)) => near[*hit] = Near::Ignored(by.clone()),
+                        None if is_dir && near[*hit] == Near::Nothing => near[*hit] = Near::Directory,
+                        None => {}
+                    }
+                }
+            }
+            if is_dir && inside_ignored.is_none() {
+                self.enter(&path, depth);
+            }
+        }
+    }
+}
+
+/// What a pattern without a match came closest to.
+#[derive(Clone, PartialEq, Eq)]
+enum Near {
+    Nothing,
+    Directory,
+    Ignored(PathBuf),
+}
+
+fn sorted(root: &Path) -> walkdir::IntoIter {
+    WalkDir::new(root).sort_by_file_name().into_iter()
+}
+
+/// `path` below `root`, empty for `root` itself.
+fn relative<'a>(root: &Path, path: &'a Path) -> &'a [u8] {
+    path.strip_prefix(root).unwrap_or(path).as_os_str().as_bytes()
+}
+
+/// Where sbx itself stages outputs before it renames them into the project.
+fn is_private(name: &OsStr) -> bool {
+    name.as_bytes().starts_with(OUTPUT_STAGING.as_bytes())
+}
+
+fn within_git(path: &str) -> bool {
+    path.split('/').any(|name| name == ".git")
+}
+
+fn unusable_name(bytes: &[u8]) -> Option<Fault> {
+    match str::from_utf8(bytes) {
+        Err(_) => Some(Fault::NotUtf8 { path: printable(bytes) }),
+        Ok(path) if path.chars().any(char::is_control) => Some(Fault::ControlCharacter { path: printable(bytes) }),
+        Ok(_) => None,
+    }
+}
+
+/// What stands at an input that is no directory.
+fn read_kind(entry: &DirEntry, path: &str) -> Result<Kind, Fault> {
+    let unreadable = |source| Fault::Unreadable { path: path.to_owned(), source };
+    let kind = entry.file_type();
+    if kind.is_symlink() {
+        let target = fs::read_link(entry.path()).map_err(unreadable)?;
+        return check_target(path, target.as_os_str().as_bytes());
+    }
+    let metadata = entry.metadata().map_err(|error| unreadable(error.into()))?;
+    if metadata.is_file() {
+        return Ok(Kind::File { stamp: Stamp::of(&metadata), executable: metadata.mode() & 0o100 != 0 });
+    }
+    let kind = match kind {
+        kind if kind.is_fifo() => "a FIFO",
+        kind if kind.is_socket() => "a socket",
+        kind if kind.is_block_device() || kind.is_char_device() => "a device",
+        _ => "what is neither file, directory nor link",
+    };
+    Err(Fault::Special { path: path.to_owned(), kind })
+}
+
+/// A link's target as it may stand in the tree: text, and not pointing out of it.
+fn check_target(path: &str, target: &[u8]) -> Result<Kind, Fault> {
+    let (path, shown) = (path.to_owned(), printable(target));
+    match str::from_utf8(target) {
+        Ok(text) if !text.is_empty() && !text.chars().any(char::is_control) => {
+            if leaves_tree(&path, text) {
+                return Err(Fault::LeavesTree { path, target: shown });
+            }
+            Ok(Kind::Symlink { target: text.to_owned() })
+        }
+        _ => Err(Fault::BadTarget { path, target: shown }),
+    }
+}
+
+/// True when a link at `path` with the text `target` points out of the tree, read component by component without looking
+/// at other links.
+fn leaves_tree(path: &str, target: &str) -> bool {
+    if target.starts_with('/') {
+        return true;
+    }
+    let mut depth = path.matches('/').count();
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." if depth == 0 => return true,
+            ".." => depth -= 1,
+            _ => depth += 1,
+        }
+    }
+    false
+}

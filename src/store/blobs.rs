@@ -1,0 +1,153 @@
+//! Blobs: file contents by digest, with the mode and times that a sandbox shows.
+
+use std::fs::{self, File, FileTimes, Metadata};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use sha2::{Digest as _, Sha256};
+
+use super::{MTIME, Store, StoreError, publish};
+use crate::digest::Digest;
+use crate::sys;
+
+/// How much is read at once. A smaller file is hashed before anything is written, so that a known content is not
+/// written again.
+const CHUNK: usize = 256 * 1024;
+
+/// Why a file could not be taken into the store: the file's fault, or the store's.
+#[derive(Debug, thiserror::Error)]
+pub enum PutError {
+    /// The source can't be read.
+    #[error("can't read it")]
+    Read(#[source] io::Error),
+    /// The store can't be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Store {
+    /// Stores `bytes`.
+    ///
+    /// # Errors
+    /// When the store can't be written; nothing is left behind then.
+    pub fn put_bytes(&self, bytes: &[u8], executable: bool) -> Result<Digest, StoreError> {
+        let digest = Digest::of(bytes);
+        let path = self.blob_path(&digest, executable, 0);
+        if is_whole(&path, &digest, executable) {
+            return Ok(digest);
+        }
+        let mut temp = self.temp_file()?;
+        temp.write_all(bytes).map_err(StoreError::io("write", temp.path()))?;
+        seal(temp.as_file(), executable).map_err(StoreError::io("write", temp.path()))?;
+        // Closed before it gets its name: a file that is open for writing can't be executed (ETXTBSY).
+        publish(temp.into_temp_path(), &path)?;
+        Ok(digest)
+    }
+
+    /// Stores the rest of `source`, hashing the very bytes that are stored.
+    ///
+    /// A large file is cloned first where the file system can do that, and the clone is hashed. `buffer` is working
+    /// space, so that a caller with many files allocates it once.
+    ///
+    /// # Errors
+    /// When `source` can't be read, or the store can't be written; nothing is left behind then.
+    pub fn put_file(&self, source: &mut File, executable: bool, buffer: &mut Vec<u8>) -> Result<Digest, PutError> {
+        read_chunk(source, buffer).map_err(PutError::Read)?;
+        if buffer.len() < CHUNK {
+            return Ok(self.put_bytes(buffer, executable)?);
+        }
+        let mut temp = self.temp_file()?;
+        let digest = if sys::files::clone_content(source, temp.as_file()).is_ok() {
+            hash(temp.as_file_mut(), buffer).map_err(StoreError::io("read", temp.path()))?
+        } else {
+            let mut hasher = Sha256::new();
+            let mut size = 0;
+            while !buffer.is_empty() {
+                hasher.update(&*buffer);
+                size += buffer.len() as u64;
+                temp.write_all(buffer).map_err(StoreError::io("write", temp.path()))?;
+                read_chunk(source, buffer).map_err(PutError::Read)?;
+            }
+            Digest { hash: hasher.finalize().into(), size }
+        };
+        let path = self.blob_path(&digest, executable, 0);
+        if !is_whole(&path, &digest, executable) {
+            seal(temp.as_file(), executable).map_err(StoreError::io("write", temp.path()))?;
+            publish(temp.into_temp_path(), &path)?;
+        }
+        Ok(digest)
+    }
+
+    /// Opens a stored blob for reading.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] when it is not there or visibly damaged.
+    pub fn open_blob(&self, digest: &Digest, executable: bool) -> Result<File, StoreError> {
+        let missing = || StoreError::Missing { digests: vec![*digest] };
+        let file = File::open(self.blob_path(digest, executable, 0)).map_err(|_| missing())?;
+        match file.metadata() {
+            Ok(metadata) if looks_whole(&metadata, digest, executable) => Ok(file),
+            _ => Err(missing()),
+        }
+    }
+
+    /// Where the `instance`-th inode of a content stands.
+    pub(super) fn blob_path(&self, digest: &Digest, executable: bool, instance: u32) -> PathBuf {
+        let hex = digest.hex();
+        let suffix = if executable { "-x" } else { "" };
+        let name = match instance {
+            0 => format!("{}{suffix}", &hex[2..]),
+            _ => format!("{}{suffix}.{instance}", &hex[2..]),
+        };
+        let mut path = self.dir.join("blobs");
+        path.push(&hex[..2]);
+        path.push(name);
+        path
+    }
+}
+
+/// True when the blob at `path` has the size, mode and time that the store gave it.
+pub(super) fn is_whole(path: &Path, digest: &Digest, executable: bool) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| looks_whole(&metadata, digest, executable))
+}
+
+fn looks_whole(metadata: &Metadata, digest: &Digest, executable: bool) -> bool {
+    metadata.is_file()
+        && metadata.len() == digest.size
+        && metadata.mode() & 0o7777 == mode(executable)
+        && (metadata.mtime(), metadata.mtime_nsec()) == (MTIME, 0)
+}
+
+fn mode(executable: bool) -> u32 {
+    if executable { 0o755 } else { 0o644 }
+}
+
+/// Gives a finished file the mode and the times that it keeps.
+pub(super) fn seal(file: &File, executable: bool) -> io::Result<()> {
+    file.set_permissions(fs::Permissions::from_mode(mode(executable)))?;
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(MTIME.unsigned_abs());
+    file.set_times(FileTimes::new().set_accessed(time).set_modified(time))
+}
+
+fn hash(file: &mut File, buffer: &mut Vec<u8>) -> io::Result<Digest> {
+    file.rewind()?;
+    let mut hasher = Sha256::new();
+    let mut size = 0;
+    loop {
+        read_chunk(file, buffer)?;
+        if buffer.is_empty() {
+            return Ok(Digest { hash: hasher.finalize().into(), size });
+        }
+        hasher.update(&*buffer);
+        size += buffer.len() as u64;
+    }
+}
+
+/// Fills `buffer` with the next [`CHUNK`] bytes, fewer only at the end of the file.
+fn read_chunk(file: &mut File, buffer: &mut Vec<u8>) -> io::Result<()> {
+    buffer.clear();
+    file.take(CHUNK as u64).read_to_end(buffer)?;
+    Ok(())
+}
