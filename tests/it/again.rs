@@ -36,8 +36,9 @@ fn the_same_as_an_ordinary_user() {
         let owned = Command::new("chown").args(["-R", &format!("{owner}:{owner}")]).arg(place(name)).status();
         assert!(owned.expect("chown").success());
     }
-    let mode = Command::new("chmod").args(["-R", "a+rX,go-w"]).arg(place("checkout")).arg(place("it")).arg(place("sbx"));
-    assert!({ mode }.status().expect("chmod").success());
+    let readable = ["checkout", "it", "sbx"].map(place);
+    let mode = Command::new("chmod").args(["-R", "a+rX,go-w"]).args(readable).status();
+    assert!(mode.expect("chmod").success());
 
     let output = Command::new("setpriv")
         .args(["--reuid", ID, "--regid", ID, "--clear-groups", "--inh-caps=-all", "--bounding-set=-all", "--"])

@@ -55,10 +55,8 @@ fn a_mount_is_seen_where_it_is_declared_and_read_only() {
     fs::create_dir(&tool).expect("a directory");
     fs::write(tool.join("version"), "7").expect("a file");
     project.run(["cat", "/opt/tool/version"]).code(1);
-    let project = project.config(&format!(
-        "[[mount]]\nsource = '{}'\ntarget = '/opt/tool'\nidentity = 'content'",
-        tool.display()
-    ));
+    let project = project
+        .config(&format!("[[mount]]\nsource = '{}'\ntarget = '/opt/tool'\nidentity = 'content'", tool.display()));
     project.run(["cat", "/opt/tool/version"]).stdout("7");
     project.sh("echo 8 > /opt/tool/version").code(2).stderr_has("Read-only file system");
     project.sh("touch /opt/tool/new").code(1).stderr_has("Read-only file system");
@@ -77,7 +75,10 @@ fn a_host_path_is_seen_only_when_the_rootfs_names_it() {
 #[test]
 fn the_host_toolchain_is_read_only() {
     need!(Sandbox);
-    Project::new().sh("touch /usr/new; touch /usr/bin/env; rm /usr/bin/env").code(1).stderr_has("Read-only file system");
+    Project::new()
+        .sh("touch /usr/new; touch /usr/bin/env; rm /usr/bin/env")
+        .code(1)
+        .stderr_has("Read-only file system");
 }
 
 #[test]
@@ -90,7 +91,7 @@ fn etc_is_synthesised() {
     project.run(["id", "-un"]).stdout("builder\n");
     project.run(["id", "-gn"]).stdout("builder\n");
     project.run(["cat", "/etc/resolv.conf"]).stdout("");
-    project.run(["getent", "hosts", "localhost"]).stdout_has_one_of(["127.0.0.1", "::1"]);
+    project.run(["getent", "hosts", "localhost"]).ok().stdout_has_one_of(["127.0.0.1", "::1"]);
     project.sh("wc -l < /etc/passwd").stdout("3\n");
 }
 
@@ -183,7 +184,8 @@ fn a_kept_scratch_directory_is_kept_and_others_are_not() {
 #[test]
 fn the_upper_layer_may_lie_in_memory() {
     need!(Sandbox);
-    let project = Project::new().file("a", "1").config("inputs = ['a']\noutputs = ['b']\n[sandbox]\nscratch = 'memory'");
+    let project =
+        Project::new().file("a", "1").config("inputs = ['a']\noutputs = ['b']\n[sandbox]\nscratch = 'memory'");
     project.sh("cat a > b").ok();
     assert_eq!(project.read("b"), "1");
 }

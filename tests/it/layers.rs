@@ -55,7 +55,12 @@ fn read(path: PathBuf) -> Source {
     let before_tests = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     let code = if name.ends_with("tests.rs") { "" } else { before_tests };
     let code = code.lines().map(|line| line.split("//").next().unwrap_or_default().trim().to_owned());
-    Source { code: code.collect(), lines: text.lines().count(), head: text.lines().take(30).collect::<Vec<_>>().join("\n"), path: name }
+    Source {
+        code: code.collect(),
+        lines: text.lines().count(),
+        head: text.lines().take(30).collect::<Vec<_>>().join("\n"),
+        path: name,
+    }
 }
 
 impl Source {
@@ -111,9 +116,9 @@ fn imports_point_downward() {
                 continue;
             }
             let allowed = layer(module) < layer(&import)
-                || SIDEWAYS.iter().any(|(a, b)| {
-                    (*a, *b) == (module, import.as_str()) || (*b, *a) == (module, import.as_str())
-                });
+                || SIDEWAYS
+                    .iter()
+                    .any(|(a, b)| (*a, *b) == (module, import.as_str()) || (*b, *a) == (module, import.as_str()));
             if !allowed {
                 faults.push(format!("src/{}: {module} imports {import}", source.path));
             }
@@ -149,8 +154,10 @@ fn sys_imports_nothing_of_sbx_and_has_the_kernel_to_itself() {
 fn what_decides_does_nothing() {
     let mut faults = Vec::new();
     for source in sources().iter().filter(|source| PURE.iter().any(|pure| source.path.starts_with(pure))) {
-        let effects = ["std::fs", "std::env", "std::process", "std::net", "SystemTime", "Instant", "crate::sys", "File::"];
-        faults.extend(effects.iter().filter(|word| source.uses(word)).map(|word| format!("src/{}: {word}", source.path)));
+        let effects =
+            ["std::fs", "std::env", "std::process", "std::net", "SystemTime", "Instant", "crate::sys", "File::"];
+        faults
+            .extend(effects.iter().filter(|word| source.uses(word)).map(|word| format!("src/{}: {word}", source.path)));
     }
     none(faults);
 }
@@ -187,5 +194,11 @@ fn lints_are_expected_with_a_reason_or_obeyed() {
 #[test]
 fn files_are_short() {
     let long = |source: &Source| source.lines > LONGEST && !source.head.contains("//! Longer than 500 lines:");
-    none(sources().iter().filter(|source| long(source)).map(|one| format!("src/{}: {} lines", one.path, one.lines)).collect())
+    none(
+        sources()
+            .iter()
+            .filter(|source| long(source))
+            .map(|one| format!("src/{}: {} lines", one.path, one.lines))
+            .collect(),
+    )
 }

@@ -257,12 +257,6 @@ impl Run {
         self
     }
 
-    /// One variable less.
-    pub(crate) fn env_remove(mut self, name: &str) -> Self {
-        self.command.env_remove(name);
-        self
-    }
-
     /// Another working directory.
     pub(crate) fn cwd(mut self, dir: impl AsRef<Path>) -> Self {
         self.command.current_dir(dir);
@@ -304,11 +298,6 @@ impl Run {
     pub(crate) fn start_silent(mut self) -> Live {
         let child = self.command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts");
         Live { child }
-    }
-
-    /// The command itself, for what this has no words for.
-    pub(crate) fn into_command(self) -> Command {
-        self.command
     }
 
     /// Runs to the end and asserts exit code 0.
@@ -385,8 +374,6 @@ pub(crate) struct Ended {
     shown: String,
     /// The exit code, or 128+n when signal n ended the program itself.
     pub(crate) code: i32,
-    /// The signal that ended the program itself.
-    pub(crate) signal: Option<i32>,
     /// Its standard output; bytes that are no UTF-8 replaced.
     pub(crate) stdout: String,
     /// Its standard error.
@@ -399,7 +386,6 @@ impl Ended {
         Self {
             shown,
             code: output.status.code().or(signal.map(|number| 128 + number)).expect("a code or a signal"),
-            signal,
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
