@@ -101,17 +101,6 @@ impl Drop for Signals {
     }
 }
 
-/// Gives `signal` its default action, unblocks it, and sends it to this process.
-pub fn raise_default(signal: i32) {
-    let set = set_of(&[signal]);
-    // SAFETY: SIG_DFL is a valid action, the set is valid.
-    unsafe {
-        libc::signal(signal, libc::SIG_DFL);
-        libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
-        libc::raise(signal);
-    }
-}
-
 /// Stops this process until somebody continues it.
 pub fn stop_self() {
     // SAFETY: takes an integer.
