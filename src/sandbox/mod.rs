@@ -1,4 +1,5 @@
 //! Launching, supervising and collecting.
 
+pub mod changes;
 pub mod outputs;
 pub mod relay;
