@@ -6,6 +6,7 @@ pub mod facts;
 pub mod init;
 pub mod launch;
 pub mod message;
+pub mod changes;
 pub mod outputs;
 pub mod phases;
 pub mod program;
