@@ -58,6 +58,16 @@ pub struct Manifest {
     pub entries: Vec<Entry>,
 }
 
+impl Manifest {
+    /// Whether something stands at `path`: an entry, or a directory above one.
+    pub fn has(&self, path: &str) -> bool {
+        let place = self.entries.partition_point(|entry| path_order(&entry.path, path).is_lt());
+        self.entries.get(place).is_some_and(|entry| {
+            entry.path.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    }
+}
+
 /// Told how far the hashing is; implementations must be cheap.
 pub trait Progress: Sync {
     /// `files` inputs are known to exist so far.

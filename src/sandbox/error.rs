@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::changes::ChangesError;
 use super::outputs::OutputError;
 use super::refusal::Refusal;
 use super::relay::RelayError;
@@ -63,6 +64,9 @@ pub enum SandboxError {
     /// A stream broke.
     #[error(transparent)]
     Relay(#[from] RelayError),
+    /// What the command wrote can't be listed.
+    #[error(transparent)]
+    Changes(#[from] ChangesError),
     /// The outputs did not come back.
     #[error(transparent)]
     Outputs(#[from] OutputError),
@@ -84,6 +88,7 @@ impl SandboxError {
             | Self::Refused(_)
             | Self::Vanished
             | Self::Relay(_)
+            | Self::Changes(_)
             | Self::Outputs(_) => 125,
         }
     }
@@ -115,6 +120,7 @@ impl SandboxError {
             | Self::NotExecutable { .. }
             | Self::Vanished
             | Self::Relay(_)
+            | Self::Changes(_)
             | Self::Outputs(_) => None,
         }
     }

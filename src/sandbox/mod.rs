@@ -10,6 +10,7 @@ pub mod changes;
 pub mod outputs;
 pub mod phases;
 pub mod program;
+pub mod pty;
 pub mod refusal;
 pub mod relay;
 mod run;
@@ -85,8 +86,12 @@ pub struct Prepared {
     pub manifest: Manifest,
     /// Their root digest.
     pub input_root: Digest,
+    /// The action's digest.
+    pub action: Digest,
     /// Everything that will be done.
     pub plan: Plan,
+    /// What stands in the layers below the inputs.
+    below_root: Vec<Manifest>,
     /// The overlay's lower directories, topmost first, relative to the store.
     lower: Vec<String>,
 }
@@ -98,6 +103,8 @@ pub struct Outcome {
     pub record: Record,
     /// What the user should know, a line each.
     pub notes: Vec<String>,
+    /// What sbx itself failed at, after the sandbox was made or tried.
+    pub failure: Option<SandboxError>,
     /// The signal that sbx should die of, so that its caller sees an interrupt.
     pub reraise: Option<i32>,
 }
@@ -136,9 +143,15 @@ pub fn prepare(
     };
     let plan = plan::build(settings, &facts, &invocation)?;
     let mut lower = layers.lower;
-    lower.extend(skeleton_layers(store, &plan.skeleton)?.lower);
-    lower.extend(rootfs.into_iter().flat_map(|(_, layers)| layers.lower));
-    Ok(Prepared { input_root: collected.manifest.root_digest(), manifest: collected.manifest, plan, lower })
+    let mut below_root = Vec::new();
+    let skeleton = skeleton_layers(store, &plan.skeleton)?;
+    for (manifest, layers) in [Some(skeleton), rootfs].into_iter().flatten() {
+        lower.extend(layers.lower);
+        below_root.push(manifest);
+    }
+    let input_root = collected.manifest.root_digest();
+    let action = input_root;
+    Ok(Prepared { input_root, manifest: collected.manifest, action, plan, below_root, lower })
 }
 
 /// The root file system that the settings name, in the store; `None` for the host's.
@@ -164,7 +177,7 @@ fn below(request: &Request) -> Result<Option<RelPath>, SandboxError> {
 }
 
 /// The skeleton as a tree in the store. Its files are written only when the tree is not there yet.
-fn skeleton_layers(store: &Store, skeleton: &Skeleton) -> Result<Layers, StoreError> {
+fn skeleton_layers(store: &Store, skeleton: &Skeleton) -> Result<(Manifest, Layers), StoreError> {
     let mut entries: Vec<Entry> = skeleton
         .places()
         .map(|(path, place)| Entry {
@@ -180,12 +193,13 @@ fn skeleton_layers(store: &Store, skeleton: &Skeleton) -> Result<Layers, StoreEr
     let manifest = Manifest { entries };
     match store.materialise(&manifest, None, None) {
         Err(StoreError::Missing { .. }) => {}
-        result => return result,
+        layers => return layers.map(|layers| (manifest, layers)),
     }
     for (_, place) in skeleton.places() {
         if let Place::File(content) = place {
             store.put_bytes(content, false)?;
         }
     }
-    store.materialise(&manifest, None, None)
+    let layers = store.materialise(&manifest, None, None)?;
+    Ok((manifest, layers))
 }
