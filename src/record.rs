@@ -139,6 +139,13 @@ pub struct Changes {
     pub omitted: u64,
 }
 
+impl Changes {
+    /// How many paths differ.
+    pub fn count(&self) -> u64 {
+        (self.added.len() + self.changed.len() + self.deleted.len()) as u64 + self.omitted
+    }
+}
+
 /// One phase of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -150,3 +157,6 @@ pub struct Phase {
     /// Its length, in microseconds.
     pub duration_us: u64,
 }
+
+/// stub
+pub fn timestamp(t: std::time::SystemTime) -> String { humantime::format_rfc3339_millis(t).to_string() }

@@ -140,6 +140,11 @@ impl Faults {
         }
     }
 
+    pub(crate) fn append(&mut self, other: Self) {
+        other.list.into_iter().for_each(|fault| self.push(fault));
+        self.more += other.more;
+    }
+
     pub(crate) fn into_result(self) -> Result<(), Self> {
         if self.list.is_empty() { Ok(()) } else { Err(self) }
     }

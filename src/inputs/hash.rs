@@ -1,4 +1,4 @@
-//! Hashing files while they are copied into the store, on all cores.
+//! Reading the files that the memo does not know, on all cores.
 
 use std::fs::File;
 use std::io;
@@ -8,117 +8,145 @@ use std::thread;
 
 use super::Progress;
 use super::fault::{Fault, Faults, InputError};
-use super::stamp::Stamp;
+use super::stamp::{Memo, Stamp, Visited};
+use super::walk::{Found, Kind};
 use crate::digest::Digest;
 use crate::store::{PutError, Store};
 use crate::sys;
 
-/// How often a file is read again when it changed meanwhile.
+/// How often a file is read at most when it changes meanwhile.
 const ATTEMPTS: usize = 3;
 
 /// Files per thread below which another thread costs more than it brings.
 const FILES_PER_THREAD: usize = 16;
 
-/// A file to hash.
+/// A file to read.
 pub(super) struct Job<'a> {
     pub(super) path: &'a str,
     pub(super) executable: bool,
+    /// Its place among the files of the walk.
+    index: usize,
 }
 
-/// A hashed file.
-#[derive(Clone, Copy)]
+/// What is done with a file's content: it is stored, or its digest computed alone. The last argument is working space.
+pub(super) type Read<'a> = &'a (dyn Fn(&Job<'_>, &mut File, &mut Vec<u8>) -> Result<Digest, PutError> + Sync);
+
+/// The files of a walk.
 pub(super) struct Hashed {
-    pub(super) digest: Digest,
-    /// The file's state before and after it was read.
-    pub(super) stamp: Stamp,
+    /// Their digests, in the order of the walk.
+    pub(super) digests: Vec<Digest>,
+    /// How many of them were read.
+    pub(super) read: u64,
 }
 
-/// Puts every job's file, relative to `root`, into the store; the results stand in the order of the jobs.
-pub(super) fn hash_all(
+/// Where the files are and who is told.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    /// The directory below which the paths are opened.
+    pub(super) root: &'a File,
+    /// What is done with each file.
+    pub(super) read: Read<'a>,
+    pub(super) progress: &'a dyn Progress,
+}
+
+/// Reads every file of the walk that `memo` does not know, and updates the memo.
+pub(super) fn hash_unknown(
+    source: Source<'_>,
+    found: &[Found],
+    memo: &Memo,
     store: &Store,
-    root: &File,
-    jobs: &[Job<'_>],
-    progress: &dyn Progress,
-) -> Vec<Result<Hashed, InputError>> {
-    let mut results: Vec<_> = jobs.iter().map(|_| None).collect();
+) -> Result<Hashed, InputError> {
+    let mut records = memo.records();
+    let mut jobs = Vec::new();
+    let mut files = Vec::with_capacity(found.len());
+    for found in found {
+        let Kind::File { stamp, executable } = found.kind else { continue };
+        let digest = records.find(&found.path, &stamp);
+        if digest.is_none() {
+            jobs.push(Job { path: &found.path, executable, index: files.len() });
+        }
+        files.push(Visited { path: &found.path, stamp, digest });
+    }
+    if !jobs.is_empty() {
+        let mut faults = Faults::default();
+        for (index, result) in read_all(source, &jobs) {
+            match result {
+                Ok((stamp, digest)) => (files[index].stamp, files[index].digest) = (stamp, Some(digest)),
+                Err(InputError::Faults(more)) => faults.append(more),
+                Err(error) => return Err(error),
+            }
+        }
+        faults.into_result()?;
+        memo.update(store, &files)?;
+    }
+    let digests = files.iter().map(|file| file.digest.expect("known, or read without a fault")).collect();
+    Ok(Hashed { digests, read: jobs.len() as u64 })
+}
+
+/// The state of a file before and after it was read, and its digest.
+type Outcome = Result<(Stamp, Digest), InputError>;
+
+/// Reads the files of all jobs; the results stand in the order of the jobs. After an error of the store's no new job is
+/// begun.
+fn read_all(source: Source<'_>, jobs: &[Job<'_>]) -> Vec<(usize, Outcome)> {
     let next = AtomicUsize::new(0);
     let work = || {
-        let mut done = Vec::new();
-        let mut buffer = Vec::new();
-        while let Some((index, job)) = take(&next, jobs) {
-            let result = hash_one(store, root, job, &mut buffer);
-            if let Ok(hashed) = &result {
-                progress.hashed(hashed.digest.size);
+        let (mut done, mut buffer) = (Vec::new(), Vec::new());
+        while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let result = read_one(source, job, &mut buffer);
+            match &result {
+                Ok((_, digest)) => source.progress.hashed(digest.size),
+                Err(InputError::Faults(_)) => {}
+                Err(_) => next.store(jobs.len(), Ordering::Relaxed),
             }
-            done.push((index, result));
+            done.push((job.index, result));
         }
         done
     };
-    let threads = threads_for(jobs.len());
-    thread::scope(|scope| {
-        let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-        let mut keep = |done: Vec<_>| {
-            for (index, result) in done {
-                results[index] = Some(result);
-            }
-        };
-        keep(work());
-        for helper in helpers {
-            match helper.join() {
-                Ok(done) => keep(done),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-    });
-    results.into_iter().map(|result| result.expect("every job was taken by a thread that was joined")).collect()
-}
-
-fn take<'a, T>(next: &AtomicUsize, jobs: &'a [T]) -> Option<(usize, &'a T)> {
-    let index = next.fetch_add(1, Ordering::Relaxed);
-    jobs.get(index).map(|job| (index, job))
+    let mut done = match threads_for(jobs.len()) {
+        1 => work(),
+        threads => thread::scope(|scope| {
+            let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            let join = |thread: thread::ScopedJoinHandle<'_, _>| {
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            threads.into_iter().flat_map(join).collect()
+        }),
+    };
+    done.sort_unstable_by_key(|(index, _)| *index);
+    done
 }
 
 fn threads_for(jobs: usize) -> usize {
     if jobs <= FILES_PER_THREAD {
         return 1;
     }
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    cores.min(jobs.div_ceil(FILES_PER_THREAD))
+    thread::available_parallelism().map_or(1, NonZero::get).min(jobs.div_ceil(FILES_PER_THREAD))
 }
 
-fn hash_one(store: &Store, root: &File, job: &Job<'_>, buffer: &mut Vec<u8>) -> Result<Hashed, InputError> {
+fn read_one(source: Source<'_>, job: &Job<'_>, buffer: &mut Vec<u8>) -> Outcome {
+    let unreadable = |source| fault(Fault::Unreadable { path: job.path.to_owned(), source });
     for _ in 0..ATTEMPTS {
-        let mut file = open(root, job.path)?;
-        let before = stamp(&file, job.path)?;
-        let digest = match store.put_file(&mut file, job.executable, buffer) {
-            Ok(digest) => digest,
-            Err(PutError::Read(source)) => return Err(fault(unreadable(job.path, source))),
-            Err(PutError::Store(error)) => return Err(error.into()),
-        };
-        if before == stamp(&file, job.path)? && before.size == digest.size {
-            return Ok(Hashed { digest, stamp: before });
+        let mut file = sys::files::open_beneath(source.root, job.path).map_err(|error| match error.kind() {
+            io::ErrorKind::Unsupported => InputError::NoOpenat2,
+            _ => unreadable(error),
+        })?;
+        let before = file.metadata().map_err(unreadable)?;
+        if !before.is_file() {
+            // Something else took its place since the walk.
+            continue;
+        }
+        let before = Stamp::of(&before);
+        let digest = (source.read)(job, &mut file, buffer).map_err(|error| match error {
+            PutError::Read(error) => unreadable(error),
+            PutError::Store(error) => error.into(),
+        })?;
+        let after = Stamp::of(&file.metadata().map_err(unreadable)?);
+        if before == after && before.size == digest.size {
+            return Ok((before, digest));
         }
     }
     Err(fault(Fault::Changing { path: job.path.to_owned() }))
-}
-
-fn open(root: &File, path: &str) -> Result<File, InputError> {
-    sys::files::open_beneath(root, path).map_err(|source| match source.kind() {
-        io::ErrorKind::Unsupported => InputError::NoOpenat2,
-        _ => fault(unreadable(path, source)),
-    })
-}
-
-fn stamp(file: &File, path: &str) -> Result<Stamp, InputError> {
-    let metadata = file.metadata().map_err(|source| fault(unreadable(path, source)))?;
-    if !metadata.is_file() {
-        return Err(fault(Fault::Changing { path: path.to_owned() }));
-    }
-    Ok(Stamp::of(&metadata))
-}
-
-fn unreadable(path: &str, source: io::Error) -> Fault {
-    Fault::Unreadable { path: path.to_owned(), source }
 }
 
 fn fault(fault: Fault) -> InputError {

@@ -7,8 +7,9 @@ use std::path::Path;
 use crate::config::model::Settings;
 use crate::digest::Digest;
 use crate::path::GuestPath;
-use crate::store::{Layers, ProjectKey, Store, StoreError};
+use crate::store::{Family, Layers, ProjectKey, Store, StoreError, Variant};
 
+mod encoding;
 mod fault;
 mod hash;
 mod ignored;
@@ -16,6 +17,10 @@ mod patterns;
 mod stamp;
 mod tree;
 mod walk;
+
+use hash::{Hashed, Job, Source};
+use stamp::Memo;
+use walk::Kind;
 
 pub use fault::{Fault, Faults, InputError};
 pub use patterns::BadPattern;
@@ -56,6 +61,16 @@ pub enum Node {
 pub struct Manifest {
     /// The entries.
     pub entries: Vec<Entry>,
+}
+
+impl Manifest {
+    /// Whether something stands at `path`: an entry, or a directory above one.
+    pub fn has(&self, path: &str) -> bool {
+        let place = self.entries.partition_point(|entry| path_order(&entry.path, path).is_lt());
+        self.entries.get(place).is_some_and(|entry| {
+            entry.path.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    }
 }
 
 /// Told how far the hashing is; implementations must be cheap.
@@ -104,50 +119,45 @@ pub fn collect(
     project: &ProjectKey,
     progress: &dyn Progress,
 ) -> Result<Collected, InputError> {
-    let collected = gather(root, settings, store, progress);
+    let collected = gather(root, settings, store, project, progress);
     progress.finished();
     collected
 }
 
-fn gather(root: &Path, settings: &Settings, store: &Store, progress: &dyn Progress) -> Result<Collected, InputError> {
+fn gather(
+    root: &Path,
+    settings: &Settings,
+    store: &Store,
+    project: &ProjectKey,
+    progress: &dyn Progress,
+) -> Result<Collected, InputError> {
     if settings.inputs.is_empty() {
         return Ok(Collected { manifest: Manifest::default(), hashed: 0 });
     }
     let patterns = patterns::Patterns::new(&settings.inputs)?;
     let opened = File::open(root).map_err(|source| InputError::Root { path: root.to_owned(), source })?;
+    let memo = Memo::read(store.memo_path(project));
     let found = walk::walk(root, &patterns, settings.gitignore, progress)?;
-    let jobs: Vec<_> = found
-        .iter()
-        .filter_map(|found| match found.kind {
-            walk::Kind::File { executable, .. } => Some(hash::Job { path: &found.path, executable }),
-            _ => None,
-        })
-        .collect();
-    let mut faults = Faults::default();
-    let mut hashed = Vec::with_capacity(jobs.len());
-    for result in hash::hash_all(store, &opened, &jobs, progress) {
-        match result {
-            Ok(result) => hashed.push(result),
-            Err(InputError::Faults(other)) => other.list.into_iter().for_each(|fault| faults.push(fault)),
-            Err(other) => return Err(other),
-        }
-    }
-    faults.into_result()?;
-    let mut hashed = hashed.into_iter();
+    let read = |job: &Job<'_>, file: &mut File, buffer: &mut Vec<u8>| {
+        store.put_file(file, Variant { executable: job.executable, family: Family::Inputs }, buffer)
+    };
+    let source = Source { root: &opened, read: &read, progress };
+    let Hashed { digests, read } = hash::hash_unknown(source, &found, &memo, store)?;
+    let mut digests = digests.into_iter();
     let entries = found
         .into_iter()
         .map(|found| {
             let node = match found.kind {
-                walk::Kind::File { executable, .. } => {
-                    Node::File { digest: hashed.next().expect("one result for each file").digest, executable }
+                Kind::File { executable, .. } => {
+                    Node::File { digest: digests.next().expect("one for each file"), executable }
                 }
-                walk::Kind::Symlink { target } => Node::Symlink { target },
-                walk::Kind::EmptyDirectory => Node::EmptyDirectory,
+                Kind::Symlink { target } => Node::Symlink { target },
+                Kind::EmptyDirectory => Node::EmptyDirectory,
             };
             Entry { path: found.path, node }
         })
         .collect();
-    Ok(Collected { manifest: Manifest { entries }, hashed: 0 })
+    Ok(Collected { manifest: Manifest { entries }, hashed: read })
 }
 
 /// [`collect`], then the tree with the inputs at `workdir` as overlay layers. When the store has lost a blob that the

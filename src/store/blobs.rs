@@ -16,9 +16,39 @@ use crate::sys;
 /// written again.
 const CHUNK: usize = 256 * 1024;
 
+/// Which trees a blob is linked into. A root file system and the inputs lie over each other in one sandbox, where two
+/// files must never be the same inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    Inputs,
+    RootFs,
+}
+
+/// What tells two stored files of equal content apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Variant {
+    pub(crate) executable: bool,
+    pub(crate) family: Family,
+}
+
+impl Variant {
+    fn input(executable: bool) -> Self {
+        Self { executable, family: Family::Inputs }
+    }
+
+    fn suffix(self) -> &'static str {
+        match (self.family, self.executable) {
+            (Family::Inputs, false) => "",
+            (Family::Inputs, true) => "-x",
+            (Family::RootFs, false) => "-r",
+            (Family::RootFs, true) => "-rx",
+        }
+    }
+}
+
 /// Why a file could not be taken into the store: the file's fault, or the store's.
 #[derive(Debug, thiserror::Error)]
-pub enum PutError {
+pub(crate) enum PutError {
     /// The source can't be read.
     #[error("can't read it")]
     Read(#[source] io::Error),
@@ -33,14 +63,18 @@ impl Store {
     /// # Errors
     /// When the store can't be written; nothing is left behind then.
     pub fn put_bytes(&self, bytes: &[u8], executable: bool) -> Result<Digest, StoreError> {
+        self.put(bytes, Variant::input(executable))
+    }
+
+    fn put(&self, bytes: &[u8], variant: Variant) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
-        let path = self.blob_path(&digest, executable, 0);
-        if is_whole(&path, &digest, executable) {
+        let path = self.blob_path(&digest, variant, 0);
+        if is_whole(&path, &digest, variant.executable) {
             return Ok(digest);
         }
         let mut temp = self.temp_file()?;
         temp.write_all(bytes).map_err(StoreError::io("write", temp.path()))?;
-        seal(temp.as_file(), executable).map_err(StoreError::io("write", temp.path()))?;
+        seal(temp.as_file(), variant.executable).map_err(StoreError::io("write", temp.path()))?;
         // Closed before it gets its name: a file that is open for writing can't be executed (ETXTBSY).
         publish(temp.into_temp_path(), &path)?;
         Ok(digest)
@@ -53,10 +87,15 @@ impl Store {
     ///
     /// # Errors
     /// When `source` can't be read, or the store can't be written; nothing is left behind then.
-    pub fn put_file(&self, source: &mut File, executable: bool, buffer: &mut Vec<u8>) -> Result<Digest, PutError> {
+    pub(crate) fn put_file(
+        &self,
+        source: &mut File,
+        variant: Variant,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Digest, PutError> {
         read_chunk(source, buffer).map_err(PutError::Read)?;
         if buffer.len() < CHUNK {
-            return Ok(self.put_bytes(buffer, executable)?);
+            return Ok(self.put(buffer, variant)?);
         }
         let mut temp = self.temp_file()?;
         let digest = if sys::files::clone_content(source, temp.as_file()).is_ok() {
@@ -72,9 +111,9 @@ impl Store {
             }
             Digest { hash: hasher.finalize().into(), size }
         };
-        let path = self.blob_path(&digest, executable, 0);
-        if !is_whole(&path, &digest, executable) {
-            seal(temp.as_file(), executable).map_err(StoreError::io("write", temp.path()))?;
+        let path = self.blob_path(&digest, variant, 0);
+        if !is_whole(&path, &digest, variant.executable) {
+            seal(temp.as_file(), variant.executable).map_err(StoreError::io("write", temp.path()))?;
             publish(temp.into_temp_path(), &path)?;
         }
         Ok(digest)
@@ -86,7 +125,7 @@ impl Store {
     /// [`StoreError::Missing`] when it is not there or visibly damaged.
     pub fn open_blob(&self, digest: &Digest, executable: bool) -> Result<File, StoreError> {
         let missing = || StoreError::Missing { digests: vec![*digest] };
-        let file = File::open(self.blob_path(digest, executable, 0)).map_err(|_| missing())?;
+        let file = File::open(self.blob_path(digest, Variant::input(executable), 0)).map_err(|_| missing())?;
         match file.metadata() {
             Ok(metadata) if looks_whole(&metadata, digest, executable) => Ok(file),
             _ => Err(missing()),
@@ -94,9 +133,9 @@ impl Store {
     }
 
     /// Where the `instance`-th inode of a content stands.
-    pub(super) fn blob_path(&self, digest: &Digest, executable: bool, instance: u32) -> PathBuf {
+    pub(super) fn blob_path(&self, digest: &Digest, variant: Variant, instance: u32) -> PathBuf {
         let hex = digest.hex();
-        let suffix = if executable { "-x" } else { "" };
+        let suffix = variant.suffix();
         let name = match instance {
             0 => format!("{}{suffix}", &hex[2..]),
             _ => format!("{}{suffix}.{instance}", &hex[2..]),

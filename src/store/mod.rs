@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! version                 "1\n"
-//! blobs/ab/<hex>[-x][.N]  content by SHA-256; `-x` is mode 0755, else 0644; `.N` are further inodes of equal content
+//! blobs/ab/<hex>          content by SHA-256, mode 0644; with `-x` mode 0755, with `-r` for root file systems;
+//!                         with `.N` a further inode of equal content
 //! trees/<hex>             a materialised input tree by root digest, `<hex>.manifest` beside it
 //! roots/<hex>             the same for the file system outside of the project
 //! deltas/<hex>-<hex>      what changes the first tree into the second one
@@ -26,10 +27,13 @@ use crate::digest::Digest;
 use crate::sys;
 
 mod blobs;
+mod delta;
+pub(crate) mod frame;
+mod layer;
 pub mod records;
 mod trees;
 
-pub use blobs::PutError;
+pub(crate) use blobs::{Family, PutError, Variant};
 pub use trees::Layers;
 
 /// The access and modification time of everything that a sandbox sees of the store: 1980-01-02 00:00:00 UTC, in seconds
@@ -157,18 +161,42 @@ impl Store {
     /// # Errors
     /// When it can't be made.
     pub fn project_dir(&self, project: &ProjectKey) -> Result<PathBuf, StoreError> {
-        let dir = self.dir.join("projects").join(project.as_str());
+        let dir = self.project_path(project);
         make_private_dir(&dir)?;
         Ok(dir)
     }
 
-    /// Replaces the file at `path` (below the store) by one that holds `bytes`: all of them or nothing is ever seen.
+    fn project_path(&self, project: &ProjectKey) -> PathBuf {
+        self.dir.join("projects").join(project.as_str())
+    }
+
+    /// Where the memo of the files of `project` is kept.
+    pub(crate) fn memo_path(&self, project: &ProjectKey) -> PathBuf {
+        self.project_path(project).join("memo")
+    }
+
+    /// Forgets what is remembered about the files of `project`, so that all of them are hashed again.
+    ///
+    /// # Errors
+    /// When the memo can't be removed.
+    pub fn forget(&self, project: &ProjectKey) -> Result<(), StoreError> {
+        let path = self.memo_path(project);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", &path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Replaces the file at `path` (below the store) by one that holds the concatenation of `bytes`: all of it or
+    /// nothing is ever seen.
     ///
     /// # Errors
     /// When the bytes can't be written; the old file stays then.
-    pub fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    pub fn replace(&self, path: &Path, bytes: &[&[u8]]) -> Result<(), StoreError> {
         let mut temp = self.temp_file()?;
-        temp.write_all(bytes).map_err(StoreError::io("write", temp.path()))?;
+        for bytes in bytes {
+            temp.write_all(bytes).map_err(StoreError::io("write", temp.path()))?;
+        }
         publish(temp.into_temp_path(), path)
     }
 
@@ -180,7 +208,7 @@ impl Store {
                 return Err(StoreError::NotAStore { path: self.dir.clone() });
             }
         }
-        self.replace(&self.dir.join("version"), VERSION.as_bytes())
+        self.replace(&self.dir.join("version"), &[VERSION.as_bytes()])
     }
 
     fn temp_file(&self) -> Result<tempfile::NamedTempFile, StoreError> {

@@ -1,18 +1,16 @@
-//! Materialised trees: directories of hard links into the blobs, ready to be an overlay's lower layer.
+//! Materialised trees: full ones by root digest, small deltas over a project's last full one.
 
-use std::collections::HashMap;
 use std::fs;
-use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::blobs::{is_whole, seal};
-use super::{MTIME, ProjectKey, Store, StoreError, make_private_dir};
-use crate::digest::Digest;
-use crate::inputs::{Manifest, Node};
+use super::blobs::Family;
+use super::delta::{Change, Delta};
+use super::frame::read_frame;
+use super::layer::{Layer, Occurrences, Whiteout, occurrences};
+use super::{ProjectKey, Store, StoreError};
+use crate::digest::parse_hex;
+use crate::inputs::Manifest;
 use crate::path::GuestPath;
-use crate::sys;
 
 /// Overlayfs lower directories that together show a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,147 +20,155 @@ pub struct Layers {
     pub lower: Vec<String>,
 }
 
+/// Below this many entries a full tree costs no more than a delta.
+const DELTA_FROM: usize = 128;
+
+/// A delta may have one entry for so many of the full tree.
+const DELTA_SHARE: usize = 8;
+
+const MANIFEST: &[u8; 8] = b"sbxtree1";
+
 impl Store {
-    /// Makes the tree of `manifest` stand in the store, below `prefix` when there is one.
+    /// Makes the tree of `manifest` stand in the store, at `prefix` when there is one.
     ///
-    /// With a `prefix` the tree is a project's inputs; without one it is a root file system, whose files are never the
-    /// same inodes as those of inputs with equal content.
+    /// With a `prefix` the tree is a project's inputs; without one it is a root file system, which is kept apart: a file
+    /// of the one is never the same inode as a file of the other, whatever their contents. When the `project`'s last full
+    /// tree differs in few entries, only these are written, as a layer to be laid over that tree; the layers together
+    /// show exactly what the full tree would, unless a layer further down has something at `prefix` too.
     ///
     /// # Errors
-    /// [`StoreError::Missing`] when blobs are not there or damaged; else when the tree can't be written.
+    /// [`StoreError::Missing`] when blobs are not there or visibly damaged; else when the tree can't be written.
     pub fn materialise(
         &self,
         manifest: &Manifest,
         prefix: Option<&GuestPath>,
-        _project: Option<&ProjectKey>,
+        project: Option<&ProjectKey>,
     ) -> Result<Layers, StoreError> {
         let root = GuestPath::new("/").expect("a constant path");
         let (family, at) = match prefix {
-            Some(prefix) => ("trees", prefix),
-            None => ("roots", &root),
+            Some(prefix) => (Family::Inputs, prefix),
+            None => (Family::RootFs, &root),
         };
-        let digest = manifest.root_digest_at(at);
-        let layer = format!("{family}/{}", digest.hex());
-        let path = self.dir.join(&layer);
-        if fs::symlink_metadata(&path).is_err() {
-            self.build(manifest, at, family, &path)?;
-        }
-        Ok(Layers { lower: vec![layer] })
-    }
-
-    /// Forgets what is remembered about the files of `project`, so that all of them are hashed again.
-    ///
-    /// # Errors
-    /// When the memo can't be removed.
-    pub fn forget(&self, project: &ProjectKey) -> Result<(), StoreError> {
-        let path = self.project_dir(project)?.join("memo");
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", &path)(error)),
-            _ => Ok(()),
-        }
-    }
-
-    fn build(&self, manifest: &Manifest, at: &GuestPath, family: &str, target: &Path) -> Result<(), StoreError> {
-        let temp_dir = self.temp_dir()?;
-        let temp = tempfile::TempDir::new_in(&temp_dir).map_err(StoreError::io("make a directory in", &temp_dir))?;
-        let top = temp.path().join("t");
-        let mut builder = Builder {
-            store: self,
-            family,
-            top: top.clone(),
-            dirs: Vec::new(),
-            counts: HashMap::new(),
-            missing: Vec::new(),
-        };
-        builder.dir(&top)?;
-        let mut way = top.clone();
-        for name in at.relative().split('/').filter(|name| !name.is_empty()) {
-            way.push(name);
-            builder.dir(&way)?;
-        }
-        builder.fill(manifest, &way)?;
-        if !builder.missing.is_empty() {
-            return Err(StoreError::Missing { digests: builder.missing });
-        }
-        builder.finish()?;
-        if let Some(parent) = target.parent() {
-            make_private_dir(parent)?;
-        }
-        match fs::rename(&top, target) {
-            // Another process was first; its tree is the same.
-            Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {
-                Ok(())
+        let tree = Tree { family, at, hex: manifest.root_digest_at(at).hex() };
+        let base = project.map(|project| self.project_path(project).join("base"));
+        if !self.has(&tree.layer()) {
+            if let Some(layers) = self.over_base(manifest, &tree, base.as_deref())? {
+                return Ok(layers);
             }
-            other => other.map_err(StoreError::io("rename to", target)),
+            self.make_full(manifest, &tree)?;
+        }
+        if let Some(base) = base {
+            self.remember_base(&base, &tree)?;
+        }
+        Ok(Layers { lower: vec![tree.layer()] })
+    }
+
+    /// The delta over the project's last full tree; `None` when there is no such tree or a full one is better.
+    fn over_base(
+        &self,
+        manifest: &Manifest,
+        tree: &Tree<'_>,
+        base: Option<&Path>,
+    ) -> Result<Option<Layers>, StoreError> {
+        let Some(base) = base.and_then(|base| Tree::parse(&fs::read_to_string(base).ok()?, tree)) else {
+            return Ok(None);
+        };
+        let layer = format!("deltas/{}-{}", base.hex, tree.hex);
+        let layers = Layers { lower: vec![layer.clone(), base.layer()] };
+        if !self.has(&base.layer()) {
+            return Ok(None);
+        }
+        if self.has(&layer) {
+            return Ok(Some(layers));
+        }
+        let Some(old) = read_frame(&self.manifest_path(&base), MANIFEST).and_then(|body| Manifest::decode(&body))
+        else {
+            return Ok(None);
+        };
+        if old.entries.len() < DELTA_FROM {
+            return Ok(None);
+        }
+        let Some(delta) = Delta::between(&old, manifest, old.entries.len() / DELTA_SHARE) else { return Ok(None) };
+        match self.make_delta(&old, &delta, tree, &layer)? {
+            Whiteout::Made => Ok(Some(layers)),
+            Whiteout::Refused => Ok(None),
         }
     }
-}
 
-struct Builder<'a> {
-    store: &'a Store,
-    family: &'a str,
-    top: PathBuf,
-    dirs: Vec<PathBuf>,
-    counts: HashMap<(Digest, bool), u32>,
-    missing: Vec<Digest>,
-}
-
-impl Builder<'_> {
-    fn dir(&mut self, path: &Path) -> Result<(), StoreError> {
-        fs::DirBuilder::new().mode(0o755).create(path).map_err(StoreError::io("make the directory", path))?;
-        self.dirs.push(path.to_owned());
-        Ok(())
-    }
-
-    fn fill(&mut self, manifest: &Manifest, way: &Path) -> Result<(), StoreError> {
-        let mut open: Vec<&str> = Vec::new();
+    fn make_full(&self, manifest: &Manifest, tree: &Tree<'_>) -> Result<(), StoreError> {
+        let mut layer = Layer::new(self, tree.at, tree.family, Occurrences::new())?;
         for entry in &manifest.entries {
-            let (dir, _) = entry.path.rsplit_once('/').unwrap_or(("", &entry.path));
-            let names: Vec<&str> = dir.split('/').filter(|name| !name.is_empty()).collect();
-            let common = open.iter().zip(&names).take_while(|(one, other)| one == other).count();
-            open.truncate(common);
-            for name in &names[common..] {
-                open.push(name);
-                let path = way.join(open.join("/"));
-                self.dir(&path)?;
-            }
-            let path = way.join(&entry.path);
-            match &entry.node {
-                Node::File { digest, executable } => self.file(&path, digest, *executable)?,
-                Node::Symlink { target } => {
-                    std::os::unix::fs::symlink(target, &path).map_err(StoreError::io("make the link", &path))?;
-                    sys::files::set_times_at(&path, MTIME).map_err(StoreError::io("set the time of", &path))?;
-                }
-                Node::EmptyDirectory => self.dir(&path)?,
-            }
+            layer.put(entry)?;
         }
-        Ok(())
+        // Before the tree: a tree always has its manifest.
+        self.write_frame(&self.manifest_path(tree), MANIFEST, &manifest.encode())?;
+        layer.publish(&self.dir.join(tree.layer()))
     }
 
-    fn file(&mut self, path: &Path, digest: &Digest, executable: bool) -> Result<(), StoreError> {
-        let _ = (self.family, seal);
-        let count = self.counts.entry((*digest, executable)).or_insert(0);
-        let instance = *count;
-        *count += 1;
-        let blob = self.store.blob_path(digest, executable, 0);
-        if !is_whole(&blob, digest, executable) {
-            self.missing.push(*digest);
+    fn make_delta(
+        &self,
+        old: &Manifest,
+        delta: &Delta<'_>,
+        tree: &Tree<'_>,
+        target: &str,
+    ) -> Result<Whiteout, StoreError> {
+        // Inodes that the tree below uses are not used again, or two files of the whole could be the same one.
+        let mut layer = Layer::new(self, tree.at, tree.family, occurrences(&old.entries))?;
+        for change in delta.in_order() {
+            match change {
+                Change::Put(entry) => layer.put(entry)?,
+                Change::Gone(path) => {
+                    if layer.hide(path)? == Whiteout::Refused {
+                        return Ok(Whiteout::Refused);
+                    }
+                }
+            }
+        }
+        layer.publish(&self.dir.join(target))?;
+        Ok(Whiteout::Made)
+    }
+
+    fn remember_base(&self, base: &Path, tree: &Tree<'_>) -> Result<(), StoreError> {
+        let text = tree.to_text();
+        if fs::read_to_string(base).is_ok_and(|old| old == text) {
             return Ok(());
         }
-        if instance == 0 {
-            return fs::hard_link(&blob, path).map_err(StoreError::io("link", path));
-        }
-        fs::copy(&blob, path).map_err(StoreError::io("copy to", path))?;
-        sys::files::set_times_at(path, MTIME).map_err(StoreError::io("set the time of", path))
+        self.replace(base, &[text.as_bytes()])
     }
 
-    fn finish(&self) -> Result<(), StoreError> {
-        for dir in self.dirs.iter().rev() {
-            fs::set_permissions(dir, fs::Permissions::from_mode(0o755))
-                .map_err(StoreError::io("set the mode of", dir))?;
-            sys::files::set_times_at(dir, MTIME).map_err(StoreError::io("set the time of", dir))?;
+    fn has(&self, layer: &str) -> bool {
+        fs::symlink_metadata(self.dir.join(layer)).is_ok_and(|metadata| metadata.is_dir())
+    }
+
+    fn manifest_path(&self, tree: &Tree<'_>) -> PathBuf {
+        self.dir.join(format!("{}.manifest", tree.layer()))
+    }
+}
+
+/// A full tree by its root digest.
+struct Tree<'a> {
+    family: Family,
+    at: &'a GuestPath,
+    hex: String,
+}
+
+impl<'a> Tree<'a> {
+    fn layer(&self) -> String {
+        match self.family {
+            Family::Inputs => format!("trees/{}", self.hex),
+            Family::RootFs => format!("roots/{}", self.hex),
         }
-        let _ = &self.top;
-        Ok(())
+    }
+
+    /// What a project remembers of it: the digest, and where in the tree the inputs stand.
+    fn to_text(&self) -> String {
+        format!("{} {}\n", self.hex, self.at)
+    }
+
+    /// The tree that `text` names, if it stands where `other` does.
+    fn parse(text: &str, other: &Tree<'a>) -> Option<Self> {
+        let (hex, at) = text.strip_suffix('\n')?.split_once(' ')?;
+        parse_hex(hex)?;
+        (at == other.at.as_str()).then(|| Self { family: other.family, at: other.at, hex: hex.to_owned() })
     }
 }

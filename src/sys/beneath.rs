@@ -273,6 +273,14 @@ pub fn short_attribute(file: impl AsFd, name: &str) -> io::Result<Option<Vec<u8>
     }
 }
 
+/// Sets an extended attribute of an open file or directory.
+///
+/// # Errors
+/// Those of fsetxattr(2).
+pub fn set_attribute(file: impl AsFd, name: &str, value: &[u8]) -> io::Result<()> {
+    Ok(rustix::fs::fsetxattr(file, name, value, rustix::fs::XattrFlags::empty())?)
+}
+
 /// A tree could not be removed whole.
 #[derive(Debug, thiserror::Error)]
 #[error("can't remove `{}`", path.display())]

@@ -101,17 +101,6 @@ impl Drop for Signals {
     }
 }
 
-/// Gives `signal` its default action, unblocks it, and sends it to this process.
-pub fn raise_default(signal: i32) {
-    let set = set_of(&[signal]);
-    // SAFETY: SIG_DFL is a valid action, the set is valid.
-    unsafe {
-        libc::signal(signal, libc::SIG_DFL);
-        libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
-        libc::raise(signal);
-    }
-}
-
 /// Stops this process until somebody continues it.
 pub fn stop_self() {
     // SAFETY: takes an integer.
@@ -166,18 +155,6 @@ pub fn wait(
     }))
 }
 
-/// A pipe, both ends close-on-exec: (read, write).
-///
-/// # Errors
-/// As pipe2(2).
-pub fn pipe() -> Result<(OwnedFd, OwnedFd), CallError> {
-    let mut ends = [-1; 2];
-    // SAFETY: a valid place for two descriptors.
-    check(Call::pipe2, unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) }.into())?;
-    // SAFETY: two new descriptors of ours.
-    Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) })
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsFd;
@@ -186,7 +163,7 @@ mod tests {
 
     #[test]
     fn readiness_is_told_apart() {
-        let (read, write) = pipe().unwrap();
+        let (read, write) = std::io::pipe().unwrap();
         let both = Interest { read: true, write: true };
         let ready =
             wait(&[Some((read.as_fd(), both)), None, Some((write.as_fd(), both))], Some(Duration::ZERO)).unwrap();

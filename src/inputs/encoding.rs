@@ -1,0 +1,52 @@
+//! A manifest as bytes, for the store.
+
+use super::{Entry, Manifest, Node};
+use crate::digest::Digest;
+use crate::store::frame::{Reader, put_text};
+
+const FILE: u8 = 0;
+const EXECUTABLE: u8 = 1;
+const SYMLINK: u8 = 2;
+const EMPTY_DIRECTORY: u8 = 3;
+
+impl Manifest {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut body = Vec::new();
+        for entry in &self.entries {
+            put_text(&mut body, &entry.path);
+            match &entry.node {
+                Node::File { digest, executable } => {
+                    body.push(if *executable { EXECUTABLE } else { FILE });
+                    body.extend_from_slice(&digest.hash);
+                    body.extend_from_slice(&digest.size.to_le_bytes());
+                }
+                Node::Symlink { target } => {
+                    body.push(SYMLINK);
+                    put_text(&mut body, target);
+                }
+                Node::EmptyDirectory => body.push(EMPTY_DIRECTORY),
+            }
+        }
+        body
+    }
+
+    /// `None` when `body` is not an encoded manifest.
+    pub(crate) fn decode(body: &[u8]) -> Option<Self> {
+        let mut reader = Reader(body);
+        let mut entries = Vec::new();
+        while !reader.is_empty() {
+            let path = reader.text()?.to_owned();
+            let node = match reader.bytes()? {
+                [kind @ (FILE | EXECUTABLE)] => {
+                    let digest = Digest { hash: reader.bytes()?, size: reader.u64()? };
+                    Node::File { digest, executable: kind == EXECUTABLE }
+                }
+                [SYMLINK] => Node::Symlink { target: reader.text()?.to_owned() },
+                [EMPTY_DIRECTORY] => Node::EmptyDirectory,
+                _ => return None,
+            };
+            entries.push(Entry { path, node });
+        }
+        Some(Self { entries })
+    }
+}

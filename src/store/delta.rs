@@ -1,0 +1,151 @@
+//! What must be laid over one tree so that it shows another: pure data.
+
+use std::cmp::Ordering;
+
+use crate::inputs::{Entry, Manifest, Node, path_order};
+
+/// The difference of two trees.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Delta<'a> {
+    /// What is new or different, sorted.
+    pub(super) put: Vec<&'a Entry>,
+    /// What is gone, sorted: the topmost paths only, each in a directory that remains.
+    pub(super) gone: Vec<&'a str>,
+}
+
+impl<'a> Delta<'a> {
+    /// What turns `old` into `new`; `None` when that is more than `limit` entries.
+    pub(super) fn between(old: &'a Manifest, new: &'a Manifest, limit: usize) -> Option<Self> {
+        let mut delta = Self::default();
+        let (mut olds, mut news) = (old.entries.iter().peekable(), new.entries.iter().peekable());
+        while delta.put.len() + delta.gone.len() <= limit {
+            let order = match (olds.peek(), news.peek()) {
+                (None, None) => return Some(delta),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(one), Some(other)) => path_order(&one.path, &other.path),
+            };
+            let one = if order.is_le() { olds.next() } else { None };
+            let other = if order.is_ge() { news.next() } else { None };
+            match (one, other) {
+                (Some(one), None) => delta.gone.extend(topmost_gone(&one.path, new)),
+                (one, Some(other)) if one != Some(other) => delta.put.push(other),
+                _ => {}
+            }
+            delta.gone.dedup();
+        }
+        None
+    }
+
+    /// The changes, sorted by path.
+    pub(super) fn in_order(&self) -> Vec<Change<'a>> {
+        let puts = self.put.iter().map(|entry| Change::Put(entry));
+        let mut changes: Vec<_> = puts.chain(self.gone.iter().map(|path| Change::Gone(path))).collect();
+        changes.sort_by(|one, other| path_order(one.path(), other.path()));
+        changes
+    }
+}
+
+/// One change of a tree.
+pub(super) enum Change<'a> {
+    Put(&'a Entry),
+    Gone(&'a str),
+}
+
+impl<'a> Change<'a> {
+    fn path(&self) -> &'a str {
+        match self {
+            Self::Put(entry) => &entry.path,
+            Self::Gone(path) => path,
+        }
+    }
+}
+
+/// The highest directory on the way to `path`, or `path` itself, that is not in `new`. `None` when nothing of the way is
+/// gone (`path` is a directory now), or when it is hidden by what `new` has there instead of a directory.
+fn topmost_gone<'a>(path: &'a str, new: &Manifest) -> Option<&'a str> {
+    let ends = path.match_indices('/').map(|(end, _)| end).chain([path.len()]);
+    for end in ends {
+        match stands_at(&path[..end], new) {
+            Standing::Nothing => return Some(&path[..end]),
+            Standing::Directory => {}
+            Standing::Other => return None,
+        }
+    }
+    None
+}
+
+enum Standing {
+    Nothing,
+    Directory,
+    Other,
+}
+
+fn stands_at(path: &str, manifest: &Manifest) -> Standing {
+    let index = manifest.entries.partition_point(|entry| path_order(&entry.path, path) == Ordering::Less);
+    match manifest.entries.get(index) {
+        Some(entry) if entry.path == path && entry.node != Node::EmptyDirectory => Standing::Other,
+        Some(entry) if entry.path.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) => {
+            Standing::Directory
+        }
+        _ => Standing::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `a` is a file of that content, `a>` a link, `a/` an empty directory.
+    fn manifest(paths: &[&str]) -> Manifest {
+        let entry = |text: &&str| {
+            let node = match text.as_bytes() {
+                [.., b'/'] => Node::EmptyDirectory,
+                [.., b'>'] => Node::Symlink { target: "x".into() },
+                _ => Node::File { digest: crate::digest::Digest::of(b""), executable: false },
+            };
+            Entry { path: text.trim_end_matches(['/', '>']).to_owned(), node }
+        };
+        let mut entries: Vec<_> = paths.iter().map(entry).collect();
+        entries.sort_by(|one, other| path_order(&one.path, &other.path));
+        Manifest { entries }
+    }
+
+    fn between(old: &[&str], new: &[&str]) -> (Vec<String>, Vec<String>) {
+        let (old, new) = (manifest(old), manifest(new));
+        let delta = Delta::between(&old, &new, 100).unwrap();
+        let put = delta.put.iter().map(|entry| entry.path.clone()).collect();
+        (put, delta.gone.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn every_kind_of_change_is_told() {
+        let cases: [(&[&str], &[&str], &[&str], &[&str]); 10] = [
+            (&["a", "b"], &["a", "b"], &[], &[]),
+            (&["a"], &["a", "b/c"], &["b/c"], &[]),
+            (&["a", "d/x", "d/y"], &["a", "d/y"], &[], &["d/x"]),
+            (&["a", "d/e/x", "d/e/y", "d/f"], &["a"], &[], &["d"]),
+            (&["d/x"], &["d/"], &["d"], &["d/x"]),
+            (&["d/"], &["d/x"], &["d/x"], &[]),
+            (&["d/x"], &["d"], &["d"], &[]),
+            (&["d"], &["d/x/y"], &["d/x/y"], &[]),
+            (&["d/e/f"], &["d/e>"], &["d/e"], &[]),
+            (&["d", "d.x", "d.y/z"], &["d.x>"], &["d.x"], &["d", "d.y"]),
+        ];
+        for (old, new, put, gone) in cases {
+            let (put_found, gone_found) = between(old, new);
+            assert_eq!(
+                (put_found, gone_found),
+                (put.iter().map(ToString::to_string).collect(), gone.iter().map(ToString::to_string).collect()),
+                "{old:?} to {new:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn too_much_is_no_delta() {
+        let (old, new) = (manifest(&["a", "b"]), manifest(&["c", "d"]));
+        assert!(Delta::between(&old, &new, 3).is_none());
+        assert!(Delta::between(&old, &new, 4).is_some());
+    }
+}
