@@ -29,6 +29,10 @@ use std::path::{Path, PathBuf};
 
 pub use fault::{Fault, Faults, Span};
 use model::Config;
+use schemars::Schema;
+use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
+use serde_json::Value;
 
 /// The largest file that is read, in bytes.
 pub const SIZE_MAX: u64 = 1 << 20;
@@ -109,7 +113,25 @@ pub fn parse(text: &str, name: &str) -> Result<Config, Faults> {
     if faults.is_empty() { Ok(config) } else { Err(Faults::new(name, text, faults)) }
 }
 
-/// The JSON Schema (draft-07) of a `sandbox.toml`.
-pub fn schema() -> schemars::Schema {
-    schemars::generate::SchemaSettings::draft07().into_generator().into_root_schema_for::<file::File>()
+/// The JSON Schema (draft-07) of a `sandbox.toml`, for editors; it knows the keys and their types, not every rule.
+pub fn schema() -> Schema {
+    SchemaSettings::draft07()
+        .with_transform(RecursiveTransform(without_null))
+        .into_generator()
+        .into_root_schema_for::<file::File>()
+}
+
+/// TOML has no null: a key that may be absent is of its one type when it is there.
+fn without_null(schema: &mut Schema) {
+    if let Some(Value::Array(types)) = schema.get_mut("type") {
+        types.retain(|name| name != "null");
+        if let [only] = types.as_slice() {
+            let only = only.clone();
+            schema.insert("type".to_owned(), only);
+        }
+    }
+    if let Some(Value::Array(mut choices)) = schema.remove("anyOf") {
+        choices.retain(|choice| choice.get("type") != Some(&Value::from("null")));
+        schema.insert("allOf".to_owned(), Value::Array(choices));
+    }
 }

@@ -38,6 +38,10 @@ pub(super) fn parse(text: &str) -> Document<'_> {
                 in_doubt = true;
                 faults.push(Fault::new(&span, error.message()));
             }
+            Some(value) if value.is_empty() => {
+                faults.push(Fault::new(value, "no value after the `=`"));
+                broken.push(value.clone());
+            }
             Some(value) if broken.contains(value) => {}
             Some(value) => {
                 let opener = text[value.clone()].chars().next();

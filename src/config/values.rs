@@ -83,7 +83,7 @@ pub(super) fn name(text: &str) -> Result<&str, Bad> {
     let fits = (1..=NAME_MAX).contains(&text.len())
         && text.starts_with(|first: char| first.is_ascii_alphanumeric())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-    if fits { Ok(text) } else { Err(Bad::new("is no name").hint(hint)) }
+    if fits { Ok(text) } else { Err(Bad::new(format!("can't be {text:?}")).hint(hint)) }
 }
 
 /// A host name: labels of RFC 1123 (section 2.1), at most the 64 bytes that sethostname(2) takes.
@@ -163,7 +163,8 @@ pub(super) fn image(text: &str) -> Result<Rootfs, Bad> {
     let parts = text.strip_prefix("oci:").and_then(|rest| rest.rsplit_once("@sha256:"));
     let (layout, hex) = parts.ok_or_else(|| Bad::new("is no image").hint(hint))?;
     let hex = sha256(hex).map_err(|_| Bad::new("has no SHA-256 of 64 lowercase hexadecimal digits").hint(hint))?;
-    Ok(Rootfs::Image { layout: host_path(layout)?, sha256: hex.to_owned() })
+    let layout = host_path(layout).map_err(|bad| Bad { why: format!("has a path that {}", bad.why), ..bad })?;
+    Ok(Rootfs::Image { layout, sha256: hex.to_owned() })
 }
 
 /// The name of a variable that a file may set or pass.
