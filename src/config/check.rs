@@ -67,12 +67,20 @@ impl Layer {
     }
 }
 
-/// Checks a whole file. The result means something only when no fault was added.
-pub(super) fn check(file: &file::File, faults: &mut Vec<Fault>) -> Config {
+/// The most that a file may come to, in bytes: each task carries the whole file's settings with it.
+const EXPANSION_MAX: usize = 32 << 20;
+
+/// Checks a whole file, read from a text of `length` bytes. The result means something only when no fault was added.
+pub(super) fn check(file: &file::File, length: usize, faults: &mut Vec<Fault>) -> Config {
     let mut checker = Checker { faults };
     let top = checker.layer(&file.settings.0);
     let settings = relate::settle(&top, checker.faults);
     let mut tasks = BTreeMap::new();
+    if let Some(named) = file.task.as_ref().filter(|named| named.value.0.len().saturating_mul(length) > EXPANSION_MAX) {
+        let message = format!("{} tasks are too many for a file of {length} bytes", named.value.0.len());
+        checker.faults.push(Fault::new(&named.span, message).hint("split the project, or say less at the top level"));
+        return Config { settings, tasks };
+    }
     for (name, task) in file.task.iter().flat_map(|tasks| &tasks.value.0) {
         checker.value("the task's name", name, values::name);
         let command = checker.command(&task.value.command);
