@@ -75,6 +75,17 @@ pub enum ConfigError {
     Faults(#[from] Faults),
 }
 
+impl ConfigError {
+    /// What helps; [`Faults`] have a hint each.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NotUtf8 { .. } => Some("save it as UTF-8"),
+            Self::TooLarge { .. } => Some("a glob stands for many files"),
+            Self::Read { .. } | Self::NotAFile { .. } | Self::Faults(_) => None,
+        }
+    }
+}
+
 /// Reads and checks the file at `path`; faults show the path as it is given here.
 ///
 /// # Errors

@@ -137,6 +137,7 @@ mod tests {
     fn an_array_is_no_header() {
         // The span of a table's value is its header, which looks like an array.
         let document = parse("[a]\nb = [c]\n[a.d]\ne = 1\n");
-        assert_eq!(document.broken, Some(vec![8..11]));
+        let broken = document.broken.unwrap();
+        assert_eq!((broken.len(), &broken[0]), (1, &(8..11)));
     }
 }
