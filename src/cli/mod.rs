@@ -3,6 +3,7 @@
 pub mod args;
 mod check;
 mod generate;
+pub mod init;
 mod output;
 pub mod reference;
 pub mod resolve;
