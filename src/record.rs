@@ -158,10 +158,5 @@ pub struct Phase {
     pub duration_us: u64,
 }
 
-impl Changes {
-    /// How many there are.
-    pub fn count(&self) -> u64 {
-        (self.added.len() + self.changed.len() + self.deleted.len()) as u64 + self.omitted
-    }
-}
+/// stub
 pub fn timestamp(t: std::time::SystemTime) -> String { humantime::format_rfc3339_millis(t).to_string() }

@@ -21,8 +21,7 @@ use crate::record::{self, Changes, Exit, Output, Record};
 use crate::store::{Store, records};
 use crate::sys::clone::Ended;
 use crate::sys::errno::Errno;
-use crate::sys::event::{self, Signals, signal};
-use crate::sys::stream;
+use crate::sys::event::{Signals, signal};
 
 /// Runs what was prepared.
 ///
@@ -128,21 +127,21 @@ fn streams(stdin: Stdin) -> io::Result<(Streams, Option<Carried>)> {
     if stdin == Stdin::Terminal {
         return Ok((Streams::Terminal, None));
     }
-    let (from_out, stdout) = event::pipe()?;
-    let (from_err, stderr) = event::pipe()?;
+    let (from_out, stdout) = io::pipe()?;
+    let (from_err, stderr) = io::pipe()?;
     let (stdin, relay) = match stdin {
         Stdin::Relay => {
-            let (stdin, to_in) = event::pipe()?;
-            (Some(stdin), Some(Relay::inward(stream::duplicate(io::stdin().as_fd())?, to_in)?))
+            let (stdin, to_in) = io::pipe()?;
+            (Some(stdin.into()), Some(Relay::inward(io::stdin().as_fd().try_clone_to_owned()?, to_in.into())?))
         }
         _ => (None, None),
     };
     let carried = Carried {
         stdin: relay,
-        stdout: Relay::outward(from_out, stream::duplicate(io::stdout().as_fd())?)?,
-        stderr: Some(Relay::outward(from_err, stream::duplicate(io::stderr().as_fd())?)?),
+        stdout: Relay::outward(from_out.into(), io::stdout().as_fd().try_clone_to_owned()?)?,
+        stderr: Some(Relay::outward(from_err.into(), io::stderr().as_fd().try_clone_to_owned()?)?),
     };
-    Ok((Streams::Pipes { stdin, stdout, stderr }, Some(carried)))
+    Ok((Streams::Pipes { stdin, stdout: stdout.into(), stderr: stderr.into() }, Some(carried)))
 }
 
 /// What a run amounts to so far.

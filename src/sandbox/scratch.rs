@@ -5,7 +5,6 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -93,10 +92,8 @@ impl Scratch {
 
 fn remove(all: &Path, name: &str) -> Result<(), ScratchError> {
     let directory = File::open(all).map_err(failed("open", all))?;
-    match beneath::remove_tree(directory.as_fd(), name.as_ref()) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("remove", &all.join(name))(error)),
-        _ => {}
-    }
+    beneath::remove_tree(&directory, name.as_ref())
+        .map_err(|error| failed("remove", &all.join(&error.path))(error.source))?;
     let lock = all.join(format!("{name}.lock"));
     match fs::remove_file(&lock) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &lock)(error)),

@@ -1,6 +1,6 @@
 //! The loop around a living sandbox: one thread, one poll over signals, the control socket and the streams.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use super::launch::Init;
@@ -105,6 +105,12 @@ pub trait Terminal {
     fn resized(&mut self, master: &OwnedFd);
 }
 
+fn interest(relay: Option<&Relay>) -> Option<(BorrowedFd<'_>, Interest)> {
+    let (fd, direction) = relay?.waiting_for()?;
+    let write = direction == Direction::Write;
+    Some((fd, Interest { read: !write, write }))
+}
+
 impl<'a> Supervisor<'a> {
     /// Supervises `init`. `carried` is `None` with a terminal: the streams come with it.
     pub fn new(init: Init, signals: &'a Signals, carried: Option<Carried>, limit: Option<Duration>) -> Self {
@@ -162,20 +168,14 @@ impl<'a> Supervisor<'a> {
 
     fn wait(&self) -> [Interest; 8] {
         let read = Interest { read: true, write: false };
-        let stream = |relay: Option<&'_ Relay>| {
-            relay.and_then(Relay::waiting_for).map(|(fd, direction)| {
-                let write = direction == Direction::Write;
-                (fd, Interest { read: !write, write })
-            })
-        };
         let carried = self.carried.as_ref();
         let timeout = self.deadline.filter(|_| !self.over).map(|at| at.saturating_duration_since(Instant::now()));
         let wanted = [
             Some((self.signals.fd(), read)),
             (!self.over).then(|| (self.init.control.as_fd(), read)),
-            stream(carried.and_then(|carried| carried.stdin.as_ref())),
-            stream(carried.map(|carried| &carried.stdout)),
-            stream(carried.and_then(|carried| carried.stderr.as_ref())),
+            interest(carried.and_then(|carried| carried.stdin.as_ref())),
+            interest(carried.map(|carried| &carried.stdout)),
+            interest(carried.and_then(|carried| carried.stderr.as_ref())),
         ];
         // poll(2) fails only for want of memory; then look at everything, which is what a spurious wake does too.
         event::wait(&wanted, timeout).unwrap_or([Interest { read: true, write: true }; 8])

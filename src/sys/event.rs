@@ -155,18 +155,6 @@ pub fn wait(
     }))
 }
 
-/// A pipe, both ends close-on-exec: (read, write).
-///
-/// # Errors
-/// As pipe2(2).
-pub fn pipe() -> Result<(OwnedFd, OwnedFd), CallError> {
-    let mut ends = [-1; 2];
-    // SAFETY: a valid place for two descriptors.
-    check(Call::pipe2, unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) }.into())?;
-    // SAFETY: two new descriptors of ours.
-    Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) })
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsFd;
@@ -175,7 +163,7 @@ mod tests {
 
     #[test]
     fn readiness_is_told_apart() {
-        let (read, write) = pipe().unwrap();
+        let (read, write) = std::io::pipe().unwrap();
         let both = Interest { read: true, write: true };
         let ready =
             wait(&[Some((read.as_fd(), both)), None, Some((write.as_fd(), both))], Some(Duration::ZERO)).unwrap();
