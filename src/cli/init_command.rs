@@ -5,7 +5,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use super::{Context, End, args, init, output, working_directory};
+use super::init::Found;
+use super::{Context, End, args, init, output, resolve, working_directory};
 use crate::config::discover::FILE_NAME;
 use crate::error::{Error, exit};
 use crate::ui::escape;
@@ -21,9 +22,33 @@ pub(super) fn run(context: &Context, typed: &args::Init) -> Result<End, Error> {
         io::ErrorKind::AlreadyExists => Error::Exists { path: path.clone() },
         _ => Error::Write { path: path.clone(), source },
     })?;
-    let shown = path.strip_prefix(&working_directory).unwrap_or(&path).to_string_lossy();
-    output::text(&format!("wrote {}\n", escape(&shown)))?;
+    let shown = super::shown(&path).to_string_lossy().into_owned();
+    let tasks = crate::config::parse(&text, &shown).map(|config| resolve::names(&config)).unwrap_or_default();
+    output::text(&report(&shown, &found, &tasks))?;
     Ok(End::Code(exit::OK))
+}
+
+/// What was written, for what, and what to do next.
+fn report(path: &str, found: &Found, tasks: &[String]) -> String {
+    let kinds = [
+        (found.cargo.is_some(), "Cargo"),
+        (found.go.is_some(), "Go"),
+        (found.npm.is_some(), "npm"),
+        (found.python.is_some(), "Python"),
+        (found.cmake.is_some(), "CMake"),
+        (found.make.is_some(), "make"),
+    ];
+    let kinds: Vec<_> = kinds.iter().filter(|(is_found, _)| *is_found).map(|(_, kind)| *kind).collect();
+    let fitted = if kinds.is_empty() {
+        "found no build system; say in it what is needed".to_owned()
+    } else {
+        format!("found: {}", kinds.join(", "))
+    };
+    let next = match tasks.first() {
+        Some(task) => format!("`sbx run {task}`"),
+        None => "`sbx run -- COMMAND`".to_owned(),
+    };
+    format!("wrote {}\n{fitted}\nnext: read it, then `sbx check`, then {next}\n", escape(path))
 }
 
 /// Writes a file that is not there yet, not even as a dangling link.
