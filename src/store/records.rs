@@ -14,3 +14,5 @@ pub fn write(_: &Path, _: &str, _: &Record) -> Result<(), crate::store::StoreErr
 pub fn last_successful(_: &Path, _: &str, _: Option<&str>) -> Result<Option<Record>, crate::store::StoreError> {
     Ok(None)
 }
+/// stub
+pub fn last(_: &Path, _: &str) -> Result<Option<Record>, crate::store::StoreError> { Ok(None) }
