@@ -7,6 +7,8 @@ use crate::cli::resolve::ResolveError;
 use crate::cli::usage::UsageError;
 use crate::config::ConfigError;
 use crate::config::discover::DiscoverError;
+use crate::sandbox::SandboxError;
+use crate::store::StoreError;
 
 /// Why sbx failed.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +25,32 @@ pub enum Error {
     /// The project's `sandbox.toml` is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The store can't be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The run could not be prepared or carried out.
+    #[error("{source}")]
+    Sandbox {
+        /// Why.
+        source: SandboxError,
+        /// What to say if the command was not found: the task that was perhaps meant.
+        slip: Option<String>,
+    },
+    /// `diff` before any run.
+    #[error("no run of this project is recorded")]
+    NoRun,
+    /// `init` where a file is.
+    #[error("{} exists", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// `--report fd:N` with an N that can't be.
+    #[error("`{given}` is no descriptor for a report")]
+    ReportDescriptor {
+        /// What was typed.
+        given: String,
+    },
     /// Standard output can't be written.
     #[error("can't write to standard output")]
     Output {
@@ -48,22 +76,30 @@ pub enum Error {
     SetId,
 }
 
-/// Whose fault a failure is; decides the exit code.
+/// What kind of failure it is; decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The command line's.
+    /// The command line is wrong.
     Usage,
-    /// The project's, or its `sandbox.toml`'s.
+    /// The project or its `sandbox.toml` is.
     Config,
-    /// The machine's.
+    /// A file, directory or stream of this machine is.
     Machine,
+    /// The sandbox can't be prepared or made, or its outputs can't be taken.
+    Sandbox,
+    /// The command is there but can't be executed.
+    NotExecutable,
+    /// The command is not there.
+    NotFound,
 }
 
 impl Kind {
     /// The exit code of sbx for it.
     pub fn exit_code(self) -> u8 {
         match self {
-            Self::Usage | Self::Config | Self::Machine => exit::FAILED,
+            Self::Usage | Self::Config | Self::Machine | Self::Sandbox => exit::FAILED,
+            Self::NotExecutable => exit::NOT_EXECUTABLE,
+            Self::NotFound => exit::NOT_FOUND,
         }
     }
 }
@@ -76,15 +112,26 @@ pub mod exit {
     pub const FOUND: u8 = 1;
     /// sbx itself failed.
     pub const FAILED: u8 = 125;
+    /// The command can't be executed.
+    pub const NOT_EXECUTABLE: u8 = 126;
+    /// The command was not found.
+    pub const NOT_FOUND: u8 = 127;
 }
 
 impl Error {
-    /// Whose fault it is.
+    /// What kind of failure it is.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Usage(_) | Self::Resolve(_) => Kind::Usage,
-            Self::Discover(_) | Self::Config(_) => Kind::Config,
-            Self::Output { .. } | Self::Write { .. } | Self::WorkingDirectory { .. } | Self::SetId => Kind::Machine,
+            Self::Usage(_) | Self::Resolve(_) | Self::ReportDescriptor { .. } => Kind::Usage,
+            Self::Discover(_) | Self::Config(_) | Self::NoRun | Self::Exists { .. } => Kind::Config,
+            Self::Store(_) | Self::Output { .. } | Self::Write { .. } | Self::WorkingDirectory { .. } | Self::SetId => {
+                Kind::Machine
+            }
+            Self::Sandbox { source, .. } => match source.exit_code() {
+                126 => Kind::NotExecutable,
+                127 => Kind::NotFound,
+                _ => Kind::Sandbox,
+            },
         }
     }
 
@@ -99,7 +146,21 @@ impl Error {
             Self::Usage(error) => Some(error.hints.join("\n")).filter(|hints| !hints.is_empty()),
             Self::Resolve(error) => error.hint(),
             Self::Discover(error) => error.hint().map(str::to_owned),
-            Self::Config(_) | Self::Output { .. } | Self::Write { .. } | Self::WorkingDirectory { .. } => None,
+            Self::Sandbox { source, slip } => {
+                let slip = slip.clone().filter(|_| self.kind() == Kind::NotFound);
+                let hints: Vec<String> = slip.into_iter().chain(source.hint()).collect();
+                Some(hints.join("\n")).filter(|hints| !hints.is_empty())
+            }
+            Self::Config(_)
+            | Self::Store(_)
+            | Self::Output { .. }
+            | Self::Write { .. }
+            | Self::WorkingDirectory { .. } => None,
+            Self::NoRun => Some("`sbx run` records each run".into()),
+            Self::Exists { .. } => Some("`sbx init --force` replaces it".into()),
+            Self::ReportDescriptor { .. } => {
+                Some("give `fd:N` with N from 3 on (0 to 2 are the standard streams), or a path".into())
+            }
             Self::SetId => Some("sbx needs no privilege: `chmod ug-s` its binary".into()),
         }
     }

@@ -159,4 +159,6 @@ pub struct Phase {
 }
 
 /// stub
-pub fn timestamp(t: std::time::SystemTime) -> String { humantime::format_rfc3339_millis(t).to_string() }
+pub fn timestamp(t: std::time::SystemTime) -> String {
+    humantime::format_rfc3339_millis(t).to_string()
+}

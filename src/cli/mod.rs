@@ -2,26 +2,35 @@
 
 pub mod args;
 mod check;
+mod diff;
+mod doctor;
 mod generate;
+mod hash;
+pub mod init;
+mod init_command;
 mod output;
+mod plan;
 pub mod reference;
+mod report;
 pub mod resolve;
+mod run;
 pub mod usage;
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use args::{Arguments, Command, Global};
-use resolve::Environment;
-use usage::UsageError;
+use resolve::{Environment, Subject};
 
 use crate::config::ConfigError;
 use crate::config::discover::{self, DiscoverError, Project};
 use crate::config::model::Config;
 use crate::error::{Error, exit};
 use crate::sandbox::phases::Phases;
+use crate::sandbox::{self, Options, Outcome, Prepared, Request, Stdin};
+use crate::store::Store;
 use crate::sys::caller;
 use crate::ui::{Ui, Verbosity};
 
@@ -81,17 +90,13 @@ impl Context {
             Command::Completions(completions) => generate::completions(completions),
             Command::Man(man) => generate::man(&man),
             Command::Schema => generate::schema(),
-            Command::Run(_)
-            | Command::Init(_)
-            | Command::Plan(_)
-            | Command::Hash(_)
-            | Command::Diff(_)
-            | Command::Shell(_)
-            | Command::Doctor(_) => Err(UsageError {
-                message: "this command is not available yet in this version".to_owned(),
-                hints: Vec::new(),
-            }
-            .into()),
+            Command::Run(typed) => run::run(self, &typed),
+            Command::Init(typed) => init_command::run(self, &typed),
+            Command::Plan(typed) => plan::run(self, &typed),
+            Command::Hash(typed) => hash::run(self, &typed),
+            Command::Diff(typed) => diff::run(self, typed),
+            Command::Shell(typed) => run::shell(self, &typed),
+            Command::Doctor(typed) => doctor::run(typed),
         }
     }
 
@@ -101,16 +106,51 @@ impl Context {
         Ok(discover::discover(&working_directory, None, self.global.config.as_deref(), self.environment.config())?)
     }
 
-    /// The project and its checked configuration. Faults are shown here, each with its place.
+    /// The project and its checked configuration.
     fn load(&self) -> Result<(Project, Config), Error> {
         let project = self.project()?;
-        let config = crate::config::load(&project.config)?;
+        let config = crate::config::load(&shown(&project.config))?;
         Ok((project, config))
+    }
+
+    /// The store that the variables name.
+    fn store(&self) -> Result<Store, Error> {
+        Ok(Store::open(self.environment.cache_directory(caller::home_directory)?)?)
+    }
+
+    /// What the pipeline is asked to run.
+    fn request(&self, project: &Project, subject: Subject) -> Result<Request, Error> {
+        Ok(Request {
+            project_root: project.root.clone(),
+            config_path: project.config.clone(),
+            environment: self.environment.passed(&subject.settings)?,
+            settings: subject.settings,
+            task: subject.task,
+            argv: subject.argv,
+            working_directory: working_directory()?,
+        })
+    }
+
+    /// Everything up to the start of the command; nothing is started.
+    fn prepare(&mut self, project: &Project, subject: Subject) -> Result<Prepared, Error> {
+        let request = self.request(project, subject)?;
+        sandbox::prepare(&self.store()?, &request, false, &self.ui.progress(), &mut self.clock)
+            .map_err(|source| Error::Sandbox { source, slip: None })
+    }
+
+    /// The whole run.
+    fn execute(&mut self, project: &Project, subject: Subject, options: &Options) -> Result<Outcome, Error> {
+        let request = self.request(project, subject)?;
+        let store = self.store()?;
+        let terminal = options.stdin == Stdin::Terminal;
+        sandbox::prepare(&store, &request, terminal, &self.ui.progress(), &mut self.clock)
+            .and_then(|prepared| sandbox::execute(&store, &request, &prepared, options, &mut self.clock))
+            .map_err(|source| Error::Sandbox { source, slip: None })
     }
 }
 
 /// `-C`: everything that follows sees DIR as the working directory.
-fn enter(directory: &std::path::Path) -> Result<(), DiscoverError> {
+fn enter(directory: &Path) -> Result<(), DiscoverError> {
     std::env::set_current_dir(directory).map_err(|source| DiscoverError::Named {
         path: directory.to_owned(),
         origin: "-C",
@@ -120,6 +160,12 @@ fn enter(directory: &std::path::Path) -> Result<(), DiscoverError> {
 
 fn working_directory() -> Result<PathBuf, Error> {
     std::env::current_dir().map_err(|source| Error::WorkingDirectory { source })
+}
+
+/// `path` as messages show it: relative to the working directory when it is below.
+fn shown(path: &Path) -> PathBuf {
+    let below = working_directory().ok().and_then(|above| Some(path.strip_prefix(above).ok()?.to_owned()));
+    below.unwrap_or_else(|| path.to_owned())
 }
 
 fn finish(ui: &Ui, result: Result<End, Error>) -> ExitCode {

@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use serde::Serialize;
 
 use crate::error::Error;
+use crate::ui::escape;
 
 /// Writes `text`. A reader that has gone (`sbx hash --list | head -1`) has what it wanted.
 ///
@@ -17,6 +18,14 @@ pub(super) fn text(text: &str) -> Result<(), Error> {
         Err(source) => Err(Error::Output { source }),
         Ok(()) => Ok(()),
     }
+}
+
+/// Writes text of several lines, each made safe for a terminal.
+///
+/// # Errors
+/// As [`text`].
+pub(super) fn lines(lines: &str) -> Result<(), Error> {
+    text(&lines.lines().flat_map(|line| [escape(line), "\n".into()]).collect::<String>())
 }
 
 /// Writes `value` as JSON that people can read too.

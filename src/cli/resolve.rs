@@ -54,6 +54,9 @@ pub enum ResolveError {
         /// Its name.
         name: String,
     },
+    /// `shell` without a terminal.
+    #[error("`sbx shell` needs a terminal as its standard input")]
+    NoTerminal,
     /// Nothing says where the cache directory is.
     #[error("there is no home directory to keep the cache in")]
     NoCacheDirectory,
@@ -73,6 +76,7 @@ impl ResolveError {
             }
             Self::Variable { .. } => None,
             Self::PassedNotUtf8 { .. } => Some("unset it, or give it a UTF-8 value".into()),
+            Self::NoTerminal => Some("`sbx run -i -- sh` reads a script from standard input".into()),
             Self::NoCacheDirectory => Some("set SBX_CACHE_DIR to an absolute path".into()),
         }
     }

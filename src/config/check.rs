@@ -67,12 +67,20 @@ impl Layer {
     }
 }
 
-/// Checks a whole file. The result means something only when no fault was added.
-pub(super) fn check(file: &file::File, faults: &mut Vec<Fault>) -> Config {
+/// The most that a file may come to, in bytes: each task carries the whole file's settings with it.
+const EXPANSION_MAX: usize = 32 << 20;
+
+/// Checks a whole file, read from a text of `length` bytes. The result means something only when no fault was added.
+pub(super) fn check(file: &file::File, length: usize, faults: &mut Vec<Fault>) -> Config {
     let mut checker = Checker { faults };
     let top = checker.layer(&file.settings.0);
     let settings = relate::settle(&top, checker.faults);
     let mut tasks = BTreeMap::new();
+    if let Some(named) = file.task.as_ref().filter(|named| named.value.0.len().saturating_mul(length) > EXPANSION_MAX) {
+        let message = format!("{} tasks are too many for a file of {length} bytes", named.value.0.len());
+        checker.faults.push(Fault::new(&named.span, message).hint("split the project, or say less at the top level"));
+        return Config { settings, tasks };
+    }
     for (name, task) in file.task.iter().flat_map(|tasks| &tasks.value.0) {
         checker.value("the task's name", name, values::name);
         let command = checker.command(&task.value.command);
@@ -91,10 +99,9 @@ struct Checker<'f> {
 }
 
 impl Checker<'_> {
-    /// What `check` makes of the text, or a fault that names the key.
-    fn value<'t, T>(&mut self, key: &str, at: &'t At<String>, check: fn(&'t str) -> Result<T, Bad>) -> Option<T> {
-        let shown = key.contains(' ').then(|| key.to_owned()).unwrap_or_else(|| format!("`{key}`"));
-        self.judge(&at.span, &shown, check(&at.value))
+    /// What `check` makes of the text, or a fault that begins with `what`.
+    fn value<'t, T>(&mut self, what: &str, at: &'t At<String>, check: fn(&'t str) -> Result<T, Bad>) -> Option<T> {
+        self.judge(&at.span, what, check(&at.value))
     }
 
     fn judge<T>(&mut self, span: &Span, what: &str, result: Result<T, Bad>) -> Option<T> {
@@ -141,7 +148,7 @@ impl Checker<'_> {
             self.fetch(fetch);
         }
         if let Some(digest) = &settings.outputs_sha256
-            && self.value("outputs_sha256", digest, values::sha256).is_some()
+            && self.value("`outputs_sha256`", digest, values::sha256).is_some()
         {
             self.unavailable("outputs_sha256", &digest.span, "remove it: no result is replayed yet");
         }
@@ -170,13 +177,13 @@ impl Checker<'_> {
 
     fn sandbox(&mut self, sandbox: &file::Sandbox, layer: &mut Layer) {
         layer.workdir = sandbox.workdir.as_ref().and_then(|at| {
-            let path = self.value("sandbox.workdir", at, values::guest_path)?;
+            let path = self.value("`sandbox.workdir`", at, values::guest_path)?;
             Some(At { span: at.span.clone(), value: path })
         });
         layer.hostname = sandbox
             .hostname
             .as_ref()
-            .and_then(|at| self.value("sandbox.hostname", at, values::hostname))
+            .and_then(|at| self.value("`sandbox.hostname`", at, values::hostname))
             .map(str::to_owned);
         layer.uid = sandbox.uid.as_ref().and_then(|at| self.judge(&at.span, "`sandbox.uid`", values::id(at.value)));
         layer.gid = sandbox.gid.as_ref().and_then(|at| self.judge(&at.span, "`sandbox.gid`", values::id(at.value)));
@@ -204,13 +211,13 @@ impl Checker<'_> {
         .flatten();
         let (first, first_span) = sources.next()?;
         for (key, span) in sources {
-            let fault = Fault::new(span, format!("`rootfs.{key}` beside `rootfs.{first}`"));
+            let fault = Fault::new(span, format!("`rootfs.{first}` and `rootfs.{key}` are both set"));
             self.faults.push(fault.also(first_span, "one source").label("another").hint("a rootfs has one source"));
         }
         let host: Vec<_> = host.iter().flat_map(|list| &list.value).filter_map(|at| self.host_directory(at)).collect();
-        let image = image.as_ref().and_then(|at| self.value("rootfs.image", at, values::image));
-        let tar = tar.as_ref().and_then(|at| self.value("rootfs.tar", at, values::host_path)).map(Rootfs::Tar);
-        let dir = dir.as_ref().and_then(|at| self.value("rootfs.dir", at, values::host_path)).map(Rootfs::Dir);
+        let image = image.as_ref().and_then(|at| self.value("`rootfs.image`", at, values::image));
+        let tar = tar.as_ref().and_then(|at| self.value("`rootfs.tar`", at, values::host_path)).map(Rootfs::Tar);
+        let dir = dir.as_ref().and_then(|at| self.value("`rootfs.dir`", at, values::host_path)).map(Rootfs::Dir);
         let shown = || Rootfs::Host(host.iter().map(|at| at.value.clone()).collect());
         Some(Root { rootfs: image.or(tar).or(dir).unwrap_or_else(shown), host })
     }
@@ -222,8 +229,8 @@ impl Checker<'_> {
 
     fn mount(&mut self, mount: &At<file::Mount>) -> Option<At<Mount>> {
         let file::Mount { source: Must(source), target: Must(target), identity, version } = &mount.value;
-        let source = source.as_ref().and_then(|at| self.value("mount.source", at, values::host_path));
-        let place = target.as_ref().and_then(|at| self.value("mount.target", at, values::guest_path));
+        let source = source.as_ref().and_then(|at| self.value("`mount.source`", at, values::host_path));
+        let place = target.as_ref().and_then(|at| self.value("`mount.target`", at, values::guest_path));
         let identity = match (identity.as_ref().map(|at| (at.value, &at.span)), version) {
             (Some((file::Identity::Declared, _)), Some(at)) => MountIdentity::Declared(self.version(at)),
             (Some((file::Identity::Declared, span)), None) => {
@@ -264,8 +271,8 @@ impl Checker<'_> {
         let mut kept = Vec::new();
         for scratch in list {
             let file::Scratch { name: Must(name), target: Must(target) } = &scratch.value;
-            let label = name.as_ref().and_then(|at| self.value("scratch.name", at, values::name));
-            let place = target.as_ref().and_then(|at| self.value("scratch.target", at, values::guest_path));
+            let label = name.as_ref().and_then(|at| self.value("`scratch.name`", at, values::name));
+            let place = target.as_ref().and_then(|at| self.value("`scratch.target`", at, values::guest_path));
             if let (Some(at), Some(label)) = (name, label)
                 && let Some(first) = names.insert(label, &at.span)
             {
@@ -298,35 +305,41 @@ impl Checker<'_> {
     fn env_set(&mut self, set: &Named<String>) -> BTreeMap<String, At<String>> {
         let mut variables = BTreeMap::new();
         for (name, value) in &set.0 {
-            self.judge(&name.span, &format!("{:?} in `env.set`", name.value), values::variable(&name.value));
+            let what = format!("{:?} in `env.set`", name.value);
+            let variable = self.judge(&name.span, &what, values::variable(&name.value));
             self.value(&format!("the value of {:?}", name.value), value, values::no_nul);
-            variables.insert(name.value.clone(), At { span: name.span.clone(), value: value.value.clone() });
+            if let Some(variable) = variable {
+                variables.insert(variable.to_owned(), At { span: name.span.clone(), value: value.value.clone() });
+            }
         }
         variables
     }
 
     fn env_pass(&mut self, pass: &[At<String>]) -> Vec<At<String>> {
         let mut seen: BTreeMap<&str, &Span> = BTreeMap::new();
+        let mut variables = Vec::new();
         for name in pass {
-            self.judge(&name.span, &format!("{:?} in `env.pass`", name.value), values::variable(&name.value));
-            if let Some(first) = seen.insert(&name.value, &name.span) {
-                let fault = Fault::new(&name.span, format!("{:?} is twice in `env.pass`", name.value));
+            let what = format!("{:?} in `env.pass`", name.value);
+            let Some(variable) = self.judge(&name.span, &what, values::variable(&name.value)) else { continue };
+            if let Some(first) = seen.insert(variable, &name.span) {
+                let fault = Fault::new(&name.span, format!("{variable:?} is twice in `env.pass`"));
                 self.faults.push(fault.also(first, "the other"));
             }
+            variables.push(name.clone());
         }
-        pass.to_vec()
+        variables
     }
 
     fn limits(&mut self, limits: &file::Limits, layer: &mut Layer) {
         let file::Limits { time, memory, pids, cpus, open_files, disk } = limits;
-        layer.time = time.as_ref().and_then(|at| self.value("limits.time", at, values::duration));
+        layer.time = time.as_ref().and_then(|at| self.value("`limits.time`", at, values::duration));
         layer.open_files = open_files
             .as_ref()
             .and_then(|at| self.judge(&at.span, "`limits.open_files`", values::open_files(at.value)));
         let instead = "remove it; `limits.time` and `limits.open_files` are available";
         for (key, size) in [("limits.memory", memory), ("limits.disk", disk)] {
             if let Some(at) = size
-                && self.value(key, at, values::size).is_some()
+                && self.value(&format!("`{key}`"), at, values::size).is_some()
             {
                 self.unavailable(key, &at.span, instead);
             }
@@ -346,16 +359,16 @@ impl Checker<'_> {
     fn fetch(&mut self, fetch: &At<file::Fetch>) {
         let file::Fetch { url: Must(url), sha256: Must(sha256), target: Must(target) } = &fetch.value;
         if let Some(at) = url {
-            self.value("fetch.url", at, |text| match text.starts_with("https://") || text.starts_with("http://") {
+            self.value("`fetch.url`", at, |text| match text.starts_with("https://") || text.starts_with("http://") {
                 true => Ok(()),
                 false => Err(Bad::new("is no URL that can be fetched").hint("it begins with `https://`")),
             });
         }
         if let Some(at) = sha256 {
-            self.value("fetch.sha256", at, values::sha256);
+            self.value("`fetch.sha256`", at, values::sha256);
         }
         if let Some(at) = target {
-            self.value("fetch.target", at, |text| {
+            self.value("`fetch.target`", at, |text| {
                 RelPath::new(text).map_err(|error| Bad::new(format!("is no path in the project: {error}")))
             });
         }

@@ -11,6 +11,7 @@ use super::read::{At, Flat, Must, Named, choice, keys_of, read_section, section}
 
 section! {
     /// The sandbox of a project: what a command may see, reach and use, and what it gives back.
+    #[schemars(title = "sandbox.toml")]
     File {
         #[schemars(flatten)]
         settings: Flat<Settings>,

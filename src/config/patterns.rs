@@ -20,7 +20,9 @@ pub(super) fn pattern(text: &str) -> Result<Pattern, Bad> {
     }
     let path = RelPath::new(glob).map_err(|error| match error {
         PathError::Empty if glob.is_empty() => Bad::new("is empty"),
-        PathError::Empty => Bad::new("names the project's directory itself").hint("`**` is everything in it"),
+        PathError::Empty => {
+            Bad::new("names the project's directory itself").hint("in `inputs`, `**` is everything in it")
+        }
         PathError::NotRelative | PathError::NotAbsolute => {
             Bad::new("is absolute").hint("patterns are relative to this file; a `[[mount]]` shows other places")
         }
@@ -29,7 +31,9 @@ pub(super) fn pattern(text: &str) -> Result<Pattern, Bad> {
         }
         PathError::Control => Bad::new("has a control character"),
     })?;
-    if path.as_str().split('/').any(|part| part.contains("**") && part != "**") {
+    // A brace begins and ends a component too: `{a,b/**}` is two patterns.
+    let ends_component = |c: char| c == '/' || (glob.contains('{') && "{,}".contains(c));
+    if path.as_str().split(ends_component).any(|part| part.contains("**") && part != "**") {
         return Err(Bad::new("has a `**` that does not stand alone between slashes")
             .hint("`**/*.c` is every `.c` file in this directory and all below"));
     }

@@ -35,7 +35,7 @@ pub(super) struct Flat<T>(pub(super) T);
 /// What a message calls a value.
 #[derive(Clone, Copy)]
 pub(super) enum Place<'a> {
-    /// The value of this key, dots between tables.
+    /// The value of the key at this path, dots between tables.
     Key(&'a str),
     /// An element of this key's array.
     ItemOf(&'a str),
@@ -83,7 +83,12 @@ fn wrong_type<T: Read>(value: &Spanned<DeValue<'_>>, place: Place<'_>, faults: &
     };
     let path = place.path();
     let hint = match (value.get_ref(), T::WANTED) {
-        (DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_), "a string") => Some("put it in quotes".into()),
+        (DeValue::Integer(_), "a string") if path.contains("limits.") => {
+            Some("put it in quotes, with its unit".to_owned())
+        }
+        (DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_), "a string") => {
+            Some("put it in quotes".to_owned())
+        }
         (DeValue::String(text), "an array of strings") if path.ends_with("command") => {
             let words: Vec<&str> = text.split_whitespace().collect();
             Some(format!("no shell reads it; write it as `{words:?}`"))
@@ -316,9 +321,9 @@ pub(super) fn read_choice<C: Copy + Read>(
 /// Defines a table with fixed keys: its fields are its keys, their docs the schema's descriptions.
 macro_rules! section {
     ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty,)+ }) => {
-        $(#[$meta])*
         #[derive(Debug, schemars::JsonSchema)]
         #[schemars(deny_unknown_fields)]
+        $(#[$meta])*
         pub(super) struct $name {
             $($(#[$field_meta])* pub(super) $field: $type,)+
         }
@@ -351,8 +356,8 @@ pub(super) use section;
 /// Defines a string that is one of a few names.
 macro_rules! choice {
     ($(#[$meta:meta])* $name:ident { $($(#[$choice_meta:meta])* $choice:ident = $text:literal,)+ }) => {
-        $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, schemars::JsonSchema)]
+        $(#[$meta])*
         pub(super) enum $name {
             $($(#[$choice_meta])* #[schemars(rename = $text)] $choice,)+
         }

@@ -70,7 +70,11 @@ fn targets(layer: &Layer, rootfs: &Rootfs, workdir: &GuestPath, faults: &mut Vec
     let mut first: BTreeMap<&GuestPath, &Taken<'_>> = BTreeMap::new();
     for place in &taken {
         if let Some(other) = first.get(place.path) {
-            let message = format!("`{}` is taken twice: by {} and by {}", place.path, other.by, place.by);
+            let message = if other.by == place.by {
+                format!("`{}` is taken twice, both times by {}", place.path, place.by)
+            } else {
+                format!("`{}` is taken twice, by {} and by {}", place.path, other.by, place.by)
+            };
             faults.extend(fault_at(
                 [(other.span, other.by), (place.span, place.by)],
                 message,
@@ -82,7 +86,7 @@ fn targets(layer: &Layer, rootfs: &Rootfs, workdir: &GuestPath, faults: &mut Vec
         if workdir.is_within(place.path) {
             let message = format!("the working directory `{workdir}` is inside of `{}`, {}", place.path, place.by);
             let span = layer.workdir.as_ref().map(|at| &at.span);
-            let hint = "the inputs need a place of their own, such as `/src`";
+            let hint = "the inputs need a place of their own";
             faults.extend(fault_at([(place.span, place.by), (span, "the working directory")], message, hint));
         }
     }

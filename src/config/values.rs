@@ -83,7 +83,7 @@ pub(super) fn name(text: &str) -> Result<&str, Bad> {
     let fits = (1..=NAME_MAX).contains(&text.len())
         && text.starts_with(|first: char| first.is_ascii_alphanumeric())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-    if fits { Ok(text) } else { Err(Bad::new("is no name").hint(hint)) }
+    if fits { Ok(text) } else { Err(Bad::new(format!("can't be {text:?}")).hint(hint)) }
 }
 
 /// A host name: labels of RFC 1123 (section 2.1), at most the 64 bytes that sethostname(2) takes.
@@ -163,7 +163,8 @@ pub(super) fn image(text: &str) -> Result<Rootfs, Bad> {
     let parts = text.strip_prefix("oci:").and_then(|rest| rest.rsplit_once("@sha256:"));
     let (layout, hex) = parts.ok_or_else(|| Bad::new("is no image").hint(hint))?;
     let hex = sha256(hex).map_err(|_| Bad::new("has no SHA-256 of 64 lowercase hexadecimal digits").hint(hint))?;
-    Ok(Rootfs::Image { layout: host_path(layout)?, sha256: hex.to_owned() })
+    let layout = host_path(layout).map_err(|bad| Bad { why: format!("has a path that {}", bad.why), ..bad })?;
+    Ok(Rootfs::Image { layout, sha256: hex.to_owned() })
 }
 
 /// The name of a variable that a file may set or pass.
@@ -183,4 +184,113 @@ pub(super) fn variable(name: &str) -> Result<&str, Bad> {
 /// A value, or an argument: anything but NUL, at which the kernel ends it.
 pub(super) fn no_nul(text: &str) -> Result<&str, Bad> {
     if text.contains('\0') { Err(Bad::new("has a NUL character")) } else { Ok(text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_paths_are_kept_as_written() {
+        for text in ["a", "../a", "/opt/a/../b", "a b", "./~", "/process", "/devel/x"] {
+            assert_eq!(host_path(text).unwrap(), Path::new(text));
+        }
+        for text in ["", "~", "~/x", "/", "//", "/a/..", "/../..", "/proc", "/a/../sys/x", "/dev/kvm", "a\tb"] {
+            assert!(host_path(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn guest_paths_leave_sbx_its_own() {
+        for text in ["/src", "/etc/pki", "/tmpfs", "/home/builder", "/usr"] {
+            assert_eq!(guest_path(text).unwrap().as_str(), text);
+        }
+        for text in
+            ["", "/", "src", "/a/../b", "/proc", "/dev/x", "/sys", "/tmp/x", "/etc", "/etc/hosts", "/etc//passwd/"]
+        {
+            assert!(guest_path(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_can_be_file_names_and_arguments() {
+        for text in ["a", "A-1_b.c", "0", &"x".repeat(64)] {
+            assert!(name(text).is_ok(), "{text}");
+        }
+        for text in ["", ".", "..", "-a", "_a", "a/b", "a b", "é", "a\0", &"x".repeat(65)] {
+            assert!(name(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn host_names_are_those_of_rfc_1123() {
+        let long = format!("{}.a", "x".repeat(62));
+        for text in ["a", "3com", "a-b.C9", &"x".repeat(63), &long] {
+            assert!(hostname(text).is_ok(), "{text}");
+        }
+        for text in
+            ["", "-a", "a-", "a.-b", "a.", ".a", "a..b", "a_b", "ä", "a\0", &"x".repeat(64), &format!("{long}b")]
+        {
+            assert!(hostname(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn ids_end_before_the_kernels_no_id() {
+        assert_eq!(id(0).unwrap(), 0);
+        assert_eq!(id(4_294_967_294).unwrap(), u32::MAX - 1);
+        for number in [-1, 4_294_967_295, 4_294_967_296, i64::MIN, i64::MAX] {
+            assert!(id(number).is_err(), "{number}");
+        }
+    }
+
+    #[test]
+    fn durations_are_above_zero() {
+        assert_eq!(duration("1h30m").unwrap(), Duration::from_secs(5400));
+        assert_eq!(duration("1ms").unwrap(), Duration::from_millis(1));
+        for text in ["", "0s", "0", "10", "-1s", "1x", "99999999999999999999s"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_binary_units() {
+        assert_eq!(size("512MiB").unwrap(), 512 << 20);
+        assert_eq!(size("2 GiB").unwrap(), 2 << 30);
+        assert_eq!(size("1B").unwrap(), 1);
+        for text in ["", "0B", "5", "GiB", "1GB", "1.5GiB", "-1B", "16777216TiB", "é1B", "1é"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn images_name_a_layout_and_a_digest() {
+        let hex = "0123456789abcdef".repeat(4);
+        let Rootfs::Image { layout, sha256 } = image(&format!("oci:a@b/c@sha256:{hex}")).unwrap() else { panic!() };
+        assert_eq!((layout.as_path(), sha256), (Path::new("a@b/c"), hex.clone()));
+        for text in
+            ["", "oci:", "gcc:14", "oci:a", "oci:a@sha256:", &format!("oci:@sha256:{hex}"), &format!("a@sha256:{hex}")]
+        {
+            assert!(image(text).is_err(), "{text}");
+        }
+        assert!(image(&format!("oci:a@sha256:{}", hex.to_uppercase())).is_err());
+    }
+
+    #[test]
+    fn variables_of_sbx_are_its_own() {
+        for name in ["A", "a b", "SBXX", "sbx", "é"] {
+            assert!(variable(name).is_ok(), "{name}");
+        }
+        for name in ["", "A=", "A\0", "SBX", "SBX_", "SBX_CACHE_DIR"] {
+            assert!(variable(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn open_files_leave_room_for_the_first_three() {
+        assert_eq!(open_files(3).unwrap(), 3);
+        for number in [-1, 0, 2, OPEN_FILES_MAX + 1] {
+            assert!(open_files(number).is_err(), "{number}");
+        }
+    }
 }

@@ -89,12 +89,9 @@ fn host_path(path: &Path) -> HostPlace {
 fn source(path: &Path) -> HostPlace {
     let place = fs::canonicalize(path).and_then(|path| Ok((fs::metadata(&path)?, path)));
     match place {
-        Ok((metadata, path)) if metadata.is_dir() || metadata.is_file() => HostPlace::Found {
-            path,
-            directory: metadata.is_dir(),
-            device: metadata.dev(),
-            inode: metadata.ino(),
-        },
+        Ok((metadata, path)) if metadata.is_dir() || metadata.is_file() => {
+            HostPlace::Found { path, directory: metadata.is_dir(), device: metadata.dev(), inode: metadata.ino() }
+        }
         Ok(_) => HostPlace::Unreadable("it is neither a file nor a directory".into()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => HostPlace::Missing,
         Err(error) => HostPlace::Unreadable(error.to_string()),

@@ -20,7 +20,9 @@ pub fn serve(command: i32, control: BorrowedFd<'_>) -> ! {
     // A child that ended before the route was made left SIGCHLD pending or lost: look once before waiting.
     let mut status = reap(command);
     while status.is_none() {
-        let Ok(ready) = event::wait(&[Some((signals.fd(), wanted)), Some((control, wanted))], None) else { exit_now(1) };
+        let Ok(ready) = event::wait(&[Some((signals.fd(), wanted)), Some((control, wanted))], None) else {
+            exit_now(1)
+        };
         if ready[0].read {
             while signals.next().is_some() {}
             status = reap(command);

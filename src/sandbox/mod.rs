@@ -1,12 +1,12 @@
 //! Launching, supervising and collecting: the one way through, from settings and a command line to a record.
 
+pub mod changes;
 pub mod child;
 mod error;
 pub mod facts;
 pub mod init;
 pub mod launch;
 pub mod message;
-pub mod changes;
 pub mod outputs;
 pub mod phases;
 pub mod program;
@@ -197,7 +197,7 @@ fn skeleton_layers(store: &Store, skeleton: &Skeleton) -> Result<(Manifest, Laye
     }
     for (_, place) in skeleton.places() {
         if let Place::File(content) = place {
-            store.put_bytes(content, false)?;
+            store.put_root_bytes(content, false)?;
         }
     }
     let layers = store.materialise(&manifest, None, None)?;

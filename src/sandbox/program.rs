@@ -155,7 +155,12 @@ fn below_root(path: &GuestPath) -> io::Result<CString> {
 }
 
 fn op(step: &Step, places: &Places<'_>) -> io::Result<Op> {
-    let mounted = |kind: &str, target: &str, flags: MountFlags, options: String, magic: Option<i64>| -> io::Result<Op> {
+    let mounted = |kind: &str,
+                   target: &str,
+                   flags: MountFlags,
+                   options: String,
+                   magic: Option<i64>|
+     -> io::Result<Op> {
         Ok(Op::Mount { kind: text(kind.into())?, target: text(target.into())?, flags, options: text(options)?, magic })
     };
     let closed = MountFlags { read_only: false, no_devices: true, no_exec: true };
@@ -195,9 +200,13 @@ fn op(step: &Step, places: &Places<'_>) -> io::Result<Op> {
             "newinstance,ptmxmode=0666,mode=0620".into(),
             None,
         )?,
-        Step::MountSharedMemory { bytes } => {
-            mounted("tmpfs", "dev/shm", MountFlags { no_exec: false, ..closed }, format!("mode=1777,size={bytes}"), None)?
-        }
+        Step::MountSharedMemory { bytes } => mounted(
+            "tmpfs",
+            "dev/shm",
+            MountFlags { no_exec: false, ..closed },
+            format!("mode=1777,size={bytes}"),
+            None,
+        )?,
         Step::EnterRoot => Op::EnterRoot,
         Step::SetUmask => Op::SetUmask,
         Step::Limit { resource, soft, hard } => Op::Limit {

@@ -6,6 +6,8 @@ use std::os::fd::OwnedFd;
 #[derive(Default, Debug)]
 pub struct Outer;
 impl Terminal for Outer {
-    fn attach(&mut self, _: &OwnedFd) -> Result<Carried, RelayError> { unreachable!() }
+    fn attach(&mut self, _: &OwnedFd) -> Result<Carried, RelayError> {
+        unreachable!()
+    }
     fn resized(&mut self, _: &OwnedFd) {}
 }

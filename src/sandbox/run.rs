@@ -294,8 +294,8 @@ fn undeclared(request: &Request, prepared: &Prepared, upper: &OwnedFd) -> Result
         }
         prepared.below_root.iter().any(|manifest| manifest.has(path.relative()))
     };
-    let ignored =
-        ["/tmp", "/dev", "/proc", env::home(settings.sandbox.uid)].map(|path| GuestPath::new(path).expect("a constant path"));
+    let ignored = ["/tmp", "/dev", "/proc", env::home(settings.sandbox.uid)]
+        .map(|path| GuestPath::new(path).expect("a constant path"));
     Ok(changes::changes(&ChangesRequest {
         upper: upper.as_fd(),
         existed: &existed,

@@ -14,16 +14,8 @@ use crate::sys::fdpass;
 use crate::sys::stream::Direction;
 
 /// What sbx passes on to the command, and what it acts on itself.
-pub const ROUTED: [i32; 8] = [
-    signal::HUP,
-    signal::INT,
-    signal::QUIT,
-    signal::TERM,
-    signal::USR1,
-    signal::USR2,
-    signal::TSTP,
-    signal::WINCH,
-];
+pub const ROUTED: [i32; 8] =
+    [signal::HUP, signal::INT, signal::QUIT, signal::TERM, signal::USR1, signal::USR2, signal::TSTP, signal::WINCH];
 
 /// Between TERM and KILL when the time limit is reached.
 const GRACE: Duration = Duration::from_secs(5);
@@ -148,7 +140,9 @@ impl<'a> Supervisor<'a> {
         }
         self.init.wait();
         let (stdout, stderr) = match &self.carried {
-            Some(carried) => (carried.stdout.summary(), carried.stderr.as_ref().map(Relay::summary).unwrap_or_default()),
+            Some(carried) => {
+                (carried.stdout.summary(), carried.stderr.as_ref().map(Relay::summary).unwrap_or_default())
+            }
             None => (Stream::default(), Stream::default()),
         };
         Ok(Remains {

@@ -97,14 +97,14 @@ impl Ui {
     /// Says a plain sentence.
     pub fn note(&self, message: &str) {
         if self.verbosity > Verbosity::Quiet {
-            print(&format!("sbx: {}\n", escape(message)));
+            print(&plain(message));
         }
     }
 
     /// Says a plain sentence with `-v`.
     pub fn detail(&self, message: &str) {
         if self.verbosity >= Verbosity::Verbose {
-            print(&format!("sbx: {}\n", escape(message)));
+            print(&plain(message));
         }
     }
 
@@ -119,17 +119,7 @@ impl Ui {
     }
 
     fn error_text(&self, error: &dyn Error, hint: Option<&str>) -> String {
-        let mut message = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            let text = error.to_string();
-            // An error that shows its source itself is not said twice.
-            if !message.ends_with(&text) {
-                let _ = write!(message, ": {text}");
-            }
-            cause = error.source();
-        }
-        let mut text = self.labelled(ERROR, &message);
+        let mut text = self.labelled(ERROR, &chain(error));
         if let Some(hint) = hint {
             for line in hint.lines() {
                 text += &self.labelled(HINT, line);
@@ -138,14 +128,53 @@ impl Ui {
         text
     }
 
+    /// A message of several lines goes on indented, so that no line of it passes for another message.
     fn labelled(&self, Label(word, sgr): Label, message: &str) -> String {
-        let message = escape(message);
-        if self.coloured {
-            format!("sbx: \u{1b}[{sgr}m{word}:\u{1b}[0m {message}\n")
+        let mut lines = message.lines().map(escape);
+        let first = lines.next().unwrap_or_default();
+        let mut text = if self.coloured {
+            format!("sbx: \u{1b}[{sgr}m{word}:\u{1b}[0m {first}\n")
         } else {
-            format!("sbx: {word}: {message}\n")
+            format!("sbx: {word}: {first}\n")
+        };
+        for line in lines {
+            let indent = if line.starts_with("  ") { "" } else { "  " };
+            let _ = writeln!(text, "sbx: {indent}{line}");
         }
+        text
     }
+}
+
+fn plain(message: &str) -> String {
+    format!("sbx: {}\n", escape(message))
+}
+
+/// An error's message with its causes.
+pub fn chain(error: &dyn Error) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // An error that shows its source itself is not said twice.
+        if !message.ends_with(&text) {
+            let _ = write!(message, ": {text}");
+        }
+        cause = error.source();
+    }
+    message
+}
+
+/// A command line as it could be typed, safe to show.
+pub fn words(words: &[String]) -> String {
+    let is_plain = |character: char| character.is_ascii_alphanumeric() || "@%+=:,./_-".contains(character);
+    let quoted = words.iter().map(|word| {
+        if !word.is_empty() && word.chars().all(is_plain) {
+            word.clone()
+        } else {
+            format!("'{}'", escape(word).replace('\'', "'\\''"))
+        }
+    });
+    quoted.collect::<Vec<_>>().join(" ")
 }
 
 fn prefixed(text: &str) -> String {
@@ -175,18 +204,18 @@ mod tests {
         Open { path, source: std::io::Error::from_raw_os_error(2) }
     }
 
-    fn plain() -> Ui {
+    fn plain_ui() -> Ui {
         Ui { verbosity: Verbosity::Normal, coloured: false, terminal: false }
     }
 
     #[test]
     fn an_error_is_its_message_its_causes_and_a_hint() {
         assert_eq!(
-            plain().error_text(&open("a"), Some("create it")),
+            plain_ui().error_text(&open("a"), Some("create it")),
             "sbx: error: can't open `a`: No such file or directory (os error 2)\nsbx: hint: create it\n"
         );
         assert_eq!(
-            Ui { coloured: true, ..plain() }.error_text(&open("a"), None),
+            Ui { coloured: true, ..plain_ui() }.error_text(&open("a"), None),
             "sbx: \u{1b}[1;31merror:\u{1b}[0m can't open `a`: No such file or directory (os error 2)\n"
         );
     }
@@ -196,16 +225,27 @@ mod tests {
         #[derive(Debug, thiserror::Error)]
         #[error("wrapped: {0}")]
         struct Wrapped(#[source] Open);
-        let text = plain().error_text(&Wrapped(open("a")), None);
+        let text = plain_ui().error_text(&Wrapped(open("a")), None);
         assert_eq!(text, "sbx: error: wrapped: can't open `a`: No such file or directory (os error 2)\n");
     }
 
     #[test]
-    fn no_message_writes_raw_control_characters_or_a_line_without_the_prefix() {
-        let text = plain().error_text(&open("a\u{1b}]0;x\u{7}\nno prefix"), Some("one\ntwo"));
-        assert!(!text.contains('\u{1b}') && !text.contains('\u{7}'), "{text:?}");
-        assert!(text.lines().all(|line| line.starts_with("sbx: ")), "{text}");
-        assert_eq!(text.lines().count(), 3);
+    fn no_message_writes_raw_control_characters_or_passes_for_another() {
+        let text = plain_ui().error_text(&open("a\u{1b}]0;x\u{7}\nsbx: all is well"), Some("one\ntwo"));
+        let expected = "\
+sbx: error: can't open `a\\u{1b}]0;x\\u{7}
+sbx:   sbx: all is well`: No such file or directory (os error 2)
+sbx: hint: one
+sbx: hint: two
+";
+        assert_eq!(text, expected);
+        assert_eq!(plain("a\nb\u{1b}"), "sbx: a\\nb\\u{1b}\n");
+    }
+
+    #[test]
+    fn words_are_shown_as_they_could_be_typed() {
+        let line = ["echo", "a b", "", "it's", "\u{1b}", "-j4", "x=/y"].map(str::to_owned);
+        assert_eq!(words(&line), r"echo 'a b' '' 'it'\''s' '\u{1b}' -j4 x=/y");
     }
 
     #[test]
