@@ -340,3 +340,132 @@ fn the_digest_knows_nothing_but_the_content() {
     });
     assert_ne!(one, renamed);
 }
+
+/// The files of the fixture that git would offer to add, with no configuration of the caller's.
+fn git_sees(fixture: &Fixture) -> Vec<String> {
+    let output = std::process::Command::new("git")
+        .args(["-c", "core.excludesFile=/dev/null", "ls-files", "--others", "--exclude-standard", "-z"])
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_SYSTEM", "/dev/null")
+        .current_dir(&fixture.root)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut paths: Vec<_> = text.split_terminator('\0').map(str::to_owned).collect();
+    paths.sort_by(|one, other| path_order(one, other));
+    paths
+}
+
+fn git_init(dir: &Path) {
+    assert!(std::process::Command::new("git").args(["init", "-q"]).current_dir(dir).status().unwrap().success());
+}
+
+#[test]
+fn what_git_ignores_is_what_git_says() {
+    let names = ["a", "b", "c.o", "d.tmp", "build", "sub", "x y", "#h", "!n", "[z]"];
+    let lines = [
+        "*.o",
+        "/a",
+        "a",
+        "b/",
+        "!c.o",
+        "sub/*",
+        "!sub/b",
+        "build",
+        "**/d.tmp",
+        "sub/**/a",
+        "/sub/**",
+        "x y",
+        "x\\ y ",
+        "\\#h",
+        "# comment",
+        "\\!n",
+        "[ab]",
+        "[!a]",
+        "?",
+        "*",
+        "!*/",
+        "!*.tmp",
+        "a/**/b",
+        "**/sub/",
+        "\\[z\\]",
+        "",
+        " ",
+        "b/a/",
+        "!/build/",
+        "*/a",
+        "c.*\r",
+        "build/**",
+        "!build/sub",
+    ];
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut below = |bound: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % u64::try_from(bound).unwrap()).unwrap()
+    };
+    let mut ignored = 0;
+    for round in 0..60 {
+        let mut fixture = Fixture::new(&["**"]);
+        let top = fixture.root.clone();
+        git_init(&top);
+        if round % 3 == 0 {
+            fixture.root = top.join("sub/project");
+            fs::create_dir_all(&fixture.root).unwrap();
+        }
+        let mut wanted = 0;
+        for _ in 0..40 {
+            let path = (0..=below(3)).map(|_| names[below(names.len())]).collect::<Vec<_>>().join("/");
+            let path = fixture.root.join(path);
+            if fs::create_dir_all(path.parent().unwrap()).is_ok() && !path.exists() && fs::write(&path, "").is_ok() {
+                wanted += 1;
+            }
+        }
+        let mut rules = String::new();
+        let mut some_rules = |below: &mut dyn FnMut(usize) -> usize| {
+            let text: String = (0..below(5)).map(|_| format!("{}\n", lines[below(lines.len())])).collect();
+            rules += &format!("{text:?} ");
+            text
+        };
+        fs::write(top.join(".gitignore"), some_rules(&mut below)).unwrap();
+        fs::write(top.join(".git/info/exclude"), some_rules(&mut below)).unwrap();
+        for dir in ["sub", "build", "a", "b", ""] {
+            let dir = fixture.root.join(dir);
+            if dir.is_dir() && dir != top {
+                fs::write(dir.join(".gitignore"), some_rules(&mut below)).unwrap();
+            }
+        }
+        let git = git_sees(&fixture);
+        let ours = match fixture.collect() {
+            Ok(collected) => collected.manifest.entries,
+            Err(InputError::Faults(Faults { list, .. })) if matches!(list[..], [Fault::OnlyIgnored { .. }]) => vec![],
+            Err(error) => panic!("{error}"),
+        };
+        let files = ours.into_iter().filter(|entry| entry.node != Node::EmptyDirectory).map(|entry| entry.path);
+        assert_eq!(files.collect::<Vec<_>>(), git, "round {round}, rules {rules}");
+        ignored += usize::from(git.len() < wanted);
+    }
+    assert!(ignored > 20, "only {ignored} rounds ignored anything");
+}
+
+#[test]
+fn a_worktree_of_git_has_its_rules_elsewhere() {
+    let mut fixture = Fixture::new(&["**"]);
+    let main = fixture.root.parent().unwrap().join("main");
+    fs::create_dir(&main).unwrap();
+    git_init(&main);
+    fs::write(main.join(".git/info/exclude"), "*.secret\n").unwrap();
+    let git = |args: &[&str]| {
+        let mut git = std::process::Command::new("git");
+        git.args(["-c", "user.name=n", "-c", "user.email=e"]).args(args).current_dir(&main);
+        assert!(git.output().unwrap().status.success(), "{args:?}");
+    };
+    git(&["commit", "-q", "--allow-empty", "-m", "m"]);
+    git(&["worktree", "add", "-q", "../tree"]);
+    fixture.root = main.parent().unwrap().join("tree");
+    fixture.write("a", "").write("b.secret", "");
+    assert_eq!(fixture.paths(), ["a"]);
+    assert_eq!(git_sees(&fixture), ["a"]);
+}
