@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::{End, args, output};
+use super::{Context, End, args, output};
 use crate::doctor::{self, Finding, Status};
 use crate::error::{Error, exit};
 use crate::ui::escape;
@@ -19,8 +19,8 @@ struct Shown<'a> {
     findings: &'a [Finding],
 }
 
-pub(super) fn run(typed: args::Json) -> Result<End, Error> {
-    let findings = doctor::examine();
+pub(super) fn run(context: &Context, typed: args::Json) -> Result<End, Error> {
+    let findings = doctor::examine(&context.cache_directory()?);
     let ready = findings.iter().all(|finding| finding.status != Status::Missing);
     if typed.json {
         output::json(&Shown { version: VERSION, ready, findings: &findings })?;

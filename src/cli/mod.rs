@@ -96,7 +96,7 @@ impl Context {
             Command::Hash(typed) => hash::run(self, &typed),
             Command::Diff(typed) => diff::run(self, typed),
             Command::Shell(typed) => run::shell(self, &typed),
-            Command::Doctor(typed) => doctor::run(typed),
+            Command::Doctor(typed) => doctor::run(self, typed),
         }
     }
 
@@ -115,7 +115,12 @@ impl Context {
 
     /// The store that the variables name.
     fn store(&self) -> Result<Store, Error> {
-        Ok(Store::open(self.environment.cache_directory(caller::home_directory)?)?)
+        Ok(Store::open(self.cache_directory()?)?)
+    }
+
+    /// Where the store is, or will be.
+    fn cache_directory(&self) -> Result<PathBuf, Error> {
+        Ok(self.environment.cache_directory(caller::home_directory)?)
     }
 
     /// What the pipeline is asked to run.

@@ -63,3 +63,159 @@ fn encode(entries: &[Entry], start: usize, visit: &mut dyn FnMut(&[u8])) -> Dige
     visit(&bytes);
     Digest::of(&bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::inputs::path_order;
+
+    /// A tree as it is thought of, from which both a manifest and the published messages follow.
+    #[derive(Debug, Clone)]
+    enum Tree {
+        File(u8, bool),
+        Symlink(String),
+        Directory(BTreeMap<String, Tree>),
+    }
+
+    fn trees() -> impl Strategy<Value = BTreeMap<String, Tree>> {
+        // Names around `/` (0x2f) in the byte order, where component order and text order differ.
+        let name = "[a!.0-]{1,3}|ä|é\u{301}|B".prop_filter("not a name", |name| name != "." && name != "..");
+        let leaf = prop_oneof![
+            (any::<u8>(), any::<bool>()).prop_map(|(content, executable)| Tree::File(content, executable)),
+            "[a-z./]{1,8}".prop_map(Tree::Symlink),
+            Just(Tree::Directory(BTreeMap::new())),
+        ];
+        let tree = leaf.prop_recursive(4, 64, 6, {
+            let name = name.clone();
+            move |tree| prop::collection::btree_map(name.clone(), tree, 0..6).prop_map(Tree::Directory)
+        });
+        prop::collection::btree_map(name, tree, 0..6)
+    }
+
+    fn digest(of: &[u8]) -> reapi::Digest {
+        let digest = Digest::of(of);
+        reapi::Digest { hash: digest.hex(), size_bytes: digest.size.cast_signed() }
+    }
+
+    /// The published messages, children before parents, the root last.
+    fn published(tree: &BTreeMap<String, Tree>, messages: &mut Vec<Vec<u8>>) -> reapi::Digest {
+        let mut directory = reapi::Directory::default();
+        for (name, child) in tree {
+            let name = name.clone();
+            match child {
+                Tree::File(content, executable) => directory.files.push(reapi::FileNode {
+                    name,
+                    digest: Some(digest(&[*content])),
+                    is_executable: *executable,
+                    ..reapi::FileNode::default()
+                }),
+                Tree::Symlink(target) => {
+                    let target = target.clone();
+                    directory.symlinks.push(reapi::SymlinkNode { name, target, ..reapi::SymlinkNode::default() });
+                }
+                Tree::Directory(children) => {
+                    let digest = Some(published(children, messages));
+                    directory.directories.push(reapi::DirectoryNode { name, digest });
+                }
+            }
+        }
+        messages.push(directory.encode_to_vec());
+        digest(&messages[messages.len() - 1])
+    }
+
+    fn entries(tree: &BTreeMap<String, Tree>, above: &str, entries: &mut Vec<Entry>) {
+        for (name, child) in tree {
+            let path = format!("{above}{name}");
+            let node = match child {
+                Tree::File(content, executable) => {
+                    Node::File { digest: Digest::of(&[*content]), executable: *executable }
+                }
+                Tree::Symlink(target) => Node::Symlink { target: target.clone() },
+                Tree::Directory(children) if children.is_empty() => Node::EmptyDirectory,
+                Tree::Directory(children) => {
+                    self::entries(children, &format!("{path}/"), entries);
+                    continue;
+                }
+            };
+            entries.push(Entry { path, node });
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_messages_are_the_published_ones(tree in trees()) {
+            let mut expected = Vec::new();
+            let root = published(&tree, &mut expected);
+            let mut manifest = Manifest::default();
+            entries(&tree, "", &mut manifest.entries);
+            prop_assert!(manifest.entries.is_sorted_by(|one, other| path_order(&one.path, &other.path).is_lt()));
+            let mut messages = Vec::new();
+            let digest = manifest.visit_directories(&mut |message| messages.push(message.to_vec()));
+            // An empty directory is the empty message; only directories with entries are visited, and the root.
+            let visited = |messages: Vec<Vec<u8>>| {
+                let last = messages.len() - 1;
+                let keep = |(index, message): &(usize, Vec<u8>)| *index == last || !message.is_empty();
+                messages.into_iter().enumerate().filter(keep).map(|(_, message)| message).collect::<Vec<_>>()
+            };
+            prop_assert_eq!(visited(messages), visited(expected));
+            prop_assert_eq!(digest.hex(), root.hash);
+        }
+
+        #[test]
+        fn a_prefix_is_a_directory_around_the_tree(tree in trees()) {
+            let mut manifest = Manifest::default();
+            entries(&tree, "", &mut manifest.entries);
+            let mut below = tree;
+            for name in ["src", "work"] {
+                below = BTreeMap::from([(name.to_owned(), Tree::Directory(below))]);
+            }
+            let root = published(&below, &mut Vec::new());
+            let digest = manifest.root_digest_at(&GuestPath::new("/work/src").unwrap());
+            prop_assert_eq!(digest.hex(), root.hash);
+        }
+
+        #[test]
+        fn an_encoded_manifest_reads_back(tree in trees()) {
+            let mut manifest = Manifest::default();
+            entries(&tree, "", &mut manifest.entries);
+            let body = manifest.encode();
+            prop_assert_eq!(Manifest::decode(&body), Some(manifest));
+            for end in 0..body.len() {
+                // Cut between two entries it is a shorter manifest, elsewhere none; never a panic.
+                let _shorter_or_none = Manifest::decode(&body[..end]);
+            }
+        }
+    }
+
+    #[test]
+    fn the_digests_do_not_drift() {
+        let file = |path: &str, text: &str, executable| Entry {
+            path: path.to_owned(),
+            node: Node::File { digest: Digest::of(text.as_bytes()), executable },
+        };
+        let manifest = Manifest {
+            entries: vec![
+                file("Makefile", "all:\n", false),
+                file("bin/run", "#!/bin/sh\n", true),
+                Entry { path: "bin/sh".to_owned(), node: Node::Symlink { target: "run".to_owned() } },
+                Entry { path: "empty".to_owned(), node: Node::EmptyDirectory },
+            ],
+        };
+        let mut messages = Vec::new();
+        manifest.visit_directories(&mut |message| messages.push(message.len()));
+        assert_eq!(messages, GOLDEN_LENGTHS);
+        assert_eq!(manifest.root_digest().to_string(), GOLDEN_ROOT);
+        assert_eq!(manifest.root_digest_at(&GuestPath::new("/src").unwrap()).to_string(), GOLDEN_AT_SRC);
+        assert_eq!(manifest.root_digest_at(&GuestPath::new("/").unwrap()), manifest.root_digest());
+        assert_eq!(Manifest::default().root_digest(), Digest::of(b""));
+    }
+
+    const GOLDEN_LENGTHS: [usize; 2] = [90, 236];
+    const GOLDEN_ROOT: &str = "a93dd4d88e4296123297c823f5ad7a2639a2a62b7a1e1da25560dc527965034e/236";
+    const GOLDEN_AT_SRC: &str = "b4a7f596a61e5d2a0be9a0f6eff19a7a1027d07c2bbc97c31c3ee4bc3147b55b/78";
+}

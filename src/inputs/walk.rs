@@ -214,12 +214,6 @@ impl Walk<'_> {
             let (depth, is_dir) = (entry.depth(), entry.file_type().is_dir());
             inside_ignored.take_if(|(at, _)| depth <= *at);
             if depth > 0 {
-                if is_private(entry.file_name()) || (is_dir && !self.patterns.can_reach_below(&path)) {
-                    if is_dir {
-                        walker.skip_current_dir();
-                    }
-                    continue;
-                }
                 if let Some(ignored) = &mut self.ignored
                     && inside_ignored.is_none()
                 {
@@ -233,6 +227,10 @@ impl Walk<'_> {
                         None if is_dir && near[*hit] == Near::Nothing => near[*hit] = Near::Directory,
                         None => {}
                     }
+                }
+                if is_dir && !self.patterns.can_reach_below(&path) {
+                    walker.skip_current_dir();
+                    continue;
                 }
             }
             if is_dir && inside_ignored.is_none() {

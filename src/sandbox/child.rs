@@ -3,6 +3,7 @@
 //! It allocates nothing, locks nothing, formats nothing. Each operation is one arm; an error is the operation's index,
 //! the call and the errno, sent over the control socket, from which the launcher makes the sentence.
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::init;
@@ -13,6 +14,9 @@ use crate::sys::clone::{self, exit_now};
 use crate::sys::errno::{Call, CallError, Errno};
 use crate::sys::mount::{self, MountFlags};
 use crate::sys::{fdpass, ns, process, pty};
+
+/// What PID 1 is called inside.
+const INIT_NAME: &CStr = c"sbx-init";
 
 /// What the operations leave for each other.
 #[derive(Debug, Default)]
@@ -122,7 +126,13 @@ fn execute(op: &Op, program: &Program, state: &mut State) -> Result<(), CallErro
         Op::JoinOwnKeyring => process::own_keyring(),
         Op::ForbidNewPrivileges => process::no_new_privileges(),
         Op::DropCapabilities => process::drop_capabilities(),
-        Op::HideInit => process::undumpable(),
+        Op::HideInit => {
+            if let Some(area) = program.own_arguments {
+                area.overwrite(INIT_NAME.to_bytes());
+            }
+            process::set_name(INIT_NAME)?;
+            process::undumpable()
+        }
         Op::BeginSession => process::new_session(),
         Op::TakeTerminal => match &state.terminal {
             Some(pair) => {

@@ -1,7 +1,6 @@
 //! The plan made ready for a child that may not allocate: every string a C string, every text written beforehand.
 
 use std::ffi::CString;
-use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -12,7 +11,7 @@ use crate::plan::step::{Expect, Resource, Step};
 use crate::plan::{Namespace, Plan};
 use crate::sys::clone::CloneFlags;
 use crate::sys::mount::MountFlags;
-use crate::sys::process::{self, Clock, StringArray};
+use crate::sys::process::{self, ArgumentArea, Clock, StringArray};
 
 /// One operation of the interpreter: a [`Step`] with its data in the kernel's form.
 #[derive(Debug)]
@@ -97,6 +96,8 @@ pub struct Program {
     pub environment: StringArray,
     /// Its streams.
     pub streams: Streams,
+    /// What PID 1 overwrites so that it can't be read inside.
+    pub own_arguments: Option<ArgumentArea>,
 }
 
 /// The places of one run, relative to the store.
@@ -128,6 +129,7 @@ impl Program {
                 &mut plan.environment.iter().map(|(name, value)| format!("{name}={value}")),
             )?),
             streams,
+            own_arguments: ArgumentArea::find(),
         })
     }
 }
@@ -265,12 +267,4 @@ fn offsets_to_zero() -> Vec<u8> {
         }
     };
     (line("monotonic", Clock::Monotonic) + &line("boottime", Clock::Boot)).into_bytes()
-}
-
-/// The caller's own null device, for streams that go nowhere.
-///
-/// # Errors
-/// When it can't be opened.
-pub fn null() -> io::Result<OwnedFd> {
-    File::open("/dev/null").map(OwnedFd::from)
 }

@@ -221,7 +221,7 @@ impl Store {
         let dir = self.dir.join("tmp");
         if self.swept.get().is_none() {
             make_private_dir(&dir)?;
-            self.swept.get_or_init(|| sweep(&dir));
+            self.swept.get_or_init(|| sweep(&dir, SystemTime::now()));
         }
         Ok(dir)
     }
@@ -229,8 +229,8 @@ impl Store {
 
 /// Removes what is older than [`TEMP_LIFE`] by its change time, which unlike the modification time nobody can set. What
 /// can't be removed stays for the next time.
-fn sweep(dir: &Path) {
-    let Ok(now) = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) else { return };
+fn sweep(dir: &Path, now: SystemTime) {
+    let Ok(now) = now.duration_since(SystemTime::UNIX_EPOCH) else { return };
     let Ok(entries) = fs::read_dir(dir) else { return };
     for entry in entries.flatten() {
         let Ok(metadata) = entry.metadata() else { continue };
@@ -261,3 +261,6 @@ fn publish(temp: tempfile::TempPath, path: &Path) -> Result<(), StoreError> {
         Err(error) => Err(StoreError::io("write", path)(error.error)),
     }
 }
+
+#[cfg(test)]
+mod tests;

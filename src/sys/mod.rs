@@ -10,6 +10,7 @@ pub mod fdpass;
 pub mod files;
 pub mod mount;
 pub mod ns;
+pub mod probe;
 pub mod process;
 pub mod pty;
 pub mod sparse;

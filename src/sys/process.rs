@@ -29,6 +29,50 @@ pub fn undumpable() -> Result<(), CallError> {
     if prctl(libc::PR_GET_DUMPABLE, 0)? == 0 { Ok(()) } else { Err(CallError::mismatch(Call::prctl)) }
 }
 
+/// The memory that holds this process's arguments, as the kernel shows it in `/proc/PID/cmdline`.
+#[derive(Debug, Clone, Copy)]
+pub struct ArgumentArea {
+    start: usize,
+    length: usize,
+}
+
+impl ArgumentArea {
+    /// Finds it in the process's own `/proc/self/stat` (fields 48 and 49, proc_pid_stat(5)); `None` when the kernel does
+    /// not say, or says what can't be the stack's.
+    pub fn find() -> Option<Self> {
+        let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+        // The second field, in parentheses, may hold anything; the third follows the last closing one.
+        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(45);
+        let start: usize = fields.next()?.parse().ok()?;
+        let end: usize = fields.next()?.parse().ok()?;
+        (start != 0 && start < end).then_some(Self { start, length: end - start })
+    }
+
+    /// Overwrites it with `name` and zeroes: what was typed on the caller's command line, with its paths, is not for
+    /// those inside to read.
+    ///
+    /// For a child that is about to become PID 1 of a sandbox and never looks at its arguments again.
+    pub fn overwrite(self, name: &[u8]) {
+        let shown = name.len().min(self.length - 1);
+        // SAFETY: the kernel named this range as the place of the argument strings, which execve put on the stack,
+        // writable, for the life of the process; nobody in this child reads them any more.
+        unsafe {
+            let area = self.start as *mut u8;
+            area.write_bytes(0, self.length);
+            area.copy_from_nonoverlapping(name.as_ptr(), shown);
+        }
+    }
+}
+
+/// Sets the process's name, as `ps` shows it (PR_SET_NAME(2const)).
+///
+/// # Errors
+/// As prctl(2).
+pub fn set_name(name: &CStr) -> Result<(), CallError> {
+    // SAFETY: a valid C string; the kernel copies at most 16 bytes of it.
+    check(Call::prctl, unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) }.into()).map(drop)
+}
+
 /// exec(2) never again gives privilege.
 ///
 /// # Errors

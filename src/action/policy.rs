@@ -1,0 +1,132 @@
+//! The policy: what a sandbox shows and allows besides the inputs, the command and its environment.
+//!
+//! Its canonical form is JSON in UTF-8 without white space, the keys of every object sorted bytewise, numbers only as
+//! integers, lists sorted where their order means nothing. Anyone can write it again from the same facts, and `sbx why`
+//! can read it back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+/// Stands for everything that this version of the sandbox does the same for every run: the fixed environment, the umask,
+/// the times, `/etc`, `/dev`, the clocks. It grows when any of that changes in a way that a command can see, and only
+/// then.
+pub const ABI: u32 = 1;
+
+/// Everything that the sandbox shows and allows besides the inputs. The fields are in the order of their names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// [`ABI`].
+    pub abi: u32,
+    /// The group id inside.
+    pub gid: u32,
+    /// The host name inside.
+    pub hostname: String,
+    /// What was isolated, one word each, as the kernel granted it.
+    pub isolation: BTreeSet<String>,
+    /// The limits that a command can see (`open_files`), by name. The time limit stands in the action.
+    pub limits: BTreeMap<String, u64>,
+    /// What stands for the content of each read-only mount, by its place inside.
+    pub mounts: BTreeMap<String, ContentIdentity>,
+    /// The network.
+    pub network: Network,
+    /// Where the rest of the file system comes from.
+    pub rootfs: Rootfs,
+    /// The names of the writable directories that are kept between runs, by their place inside.
+    pub scratch: BTreeMap<String, String>,
+    /// The user id inside.
+    pub uid: u32,
+}
+
+/// What stands for a content in an identity.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ContentIdentity {
+    /// The digest of the content itself, `hash/size`.
+    Content(String),
+    /// A string that the user vouches for.
+    Declared(String),
+    /// The digest of a list of paths, sizes and times, `hash/size`.
+    Metadata(String),
+    /// The digest of a package database and of the metadata of what no package owns, `hash/size`.
+    Packages(String),
+}
+
+/// What a command can reach.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Network {
+    /// The host's network.
+    Host,
+    /// Loopback only.
+    None,
+}
+
+/// Where the file system outside of the inputs comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Rootfs {
+    /// Directories of the host, at the same place inside.
+    Host(BTreeMap<String, ContentIdentity>),
+    /// A tree by its root digest, `hash/size`, whatever it was unpacked from.
+    Tree(String),
+}
+
+impl Policy {
+    /// The canonical form.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("strings, numbers, lists and maps with string keys are JSON")
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::digest::Digest;
+
+    pub(crate) fn policy() -> Policy {
+        let texts = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect::<BTreeMap<_, _>>()
+        };
+        Policy {
+            abi: ABI,
+            gid: 1000,
+            hostname: "sbx".to_owned(),
+            isolation: ["user", "mount", "net"].map(str::to_owned).into(),
+            limits: BTreeMap::from([("open_files".to_owned(), 4096)]),
+            mounts: BTreeMap::from([
+                ("/opt/b".to_owned(), ContentIdentity::Declared("gcc \"12\"".to_owned())),
+                ("/opt/a".to_owned(), ContentIdentity::Content(Digest::of(b"a").to_string())),
+                ("/opt/c".to_owned(), ContentIdentity::Metadata(Digest::of(b"c").to_string())),
+            ]),
+            network: Network::None,
+            rootfs: Rootfs::Host(BTreeMap::from([(
+                "/usr".to_owned(),
+                ContentIdentity::Packages(Digest::of(b"dpkg").to_string()),
+            )])),
+            scratch: texts(&[("/home/builder/.cache/ccache", "ccache")]),
+            uid: 1000,
+        }
+    }
+
+    #[test]
+    fn the_canonical_form_does_not_drift() {
+        let golden = [
+            r#"{"abi":1,"gid":1000,"hostname":"sbx","isolation":["mount","net","user"],"limits":{"open_files":4096},"#,
+            r#""mounts":{"/opt/a":{"content":"ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb/1"},"#,
+            r#""/opt/b":{"declared":"gcc \"12\""},"/opt/c":{"metadata":"2e7d2c03a9507ae265ecf5b5356885a53393a2029d241394997265a1a25aefc6/1"}},"#,
+            r#""network":"none","rootfs":{"host":{"/usr":{"packages":"7c81d9b601bc4d2ac702a75821dae25d92432341d98f14e2a453dbc6cbeeaacb/4"}}},"#,
+            r#""scratch":{"/home/builder/.cache/ccache":"ccache"},"uid":1000}"#,
+        ];
+        assert_eq!(String::from_utf8(policy().to_bytes()).unwrap(), golden.concat());
+        let other = Policy { rootfs: Rootfs::Tree("x/1".to_owned()), network: Network::Host, ..policy() };
+        let other = String::from_utf8(other.to_bytes()).unwrap();
+        assert!(other.contains(r#""network":"host","rootfs":{"tree":"x/1"},"#), "{other}");
+    }
+
+    #[test]
+    fn the_canonical_form_reads_back() {
+        assert_eq!(serde_json::from_slice::<Policy>(&policy().to_bytes()).unwrap(), policy());
+    }
+}
