@@ -15,4 +15,6 @@ pub fn last_successful(_: &Path, _: &str, _: Option<&str>) -> Result<Option<Reco
     Ok(None)
 }
 /// stub
-pub fn last(_: &Path, _: &str) -> Result<Option<Record>, crate::store::StoreError> { Ok(None) }
+pub fn last(_: &Path, _: &str) -> Result<Option<Record>, crate::store::StoreError> {
+    Ok(None)
+}

@@ -8,20 +8,21 @@ use crate::support::root;
 
 /// The modules from the top down. A module imports only from the lines below its own, and from its own line where
 /// `SIDEWAYS` says so.
-const LAYERS: [&[&str]; 7] = [
-    &["cli"],
+const LAYERS: [&[&str]; 8] = [
+    &["cli", "error"],
     &["ui"],
-    &["sandbox", "doctor"],
+    &["doctor"],
+    &["sandbox"],
     &["store", "plan", "inputs", "action", "record"],
     &["config"],
     &["path", "digest"],
     &["sys"],
 ];
 /// Pairs of one line that may import each other.
-const SIDEWAYS: [(&str, &str); 3] = [("inputs", "store"), ("store", "record"), ("store", "action")];
+const SIDEWAYS: [(&str, &str); 4] = [("cli", "error"), ("inputs", "store"), ("inputs", "action"), ("store", "record")];
 /// These decide and do nothing: no file system, clock, environment or kernel.
 const PURE: [&str; 3] = ["plan", "action", "config/model.rs"];
-/// No longer file without a reason in its first lines: a line that begins `//! Longer than 500 lines:`.
+/// No longer file of code without a reason in its first lines: a line that begins `//! Longer than 500 lines:`.
 const LONGEST: usize = 500;
 
 /// A source file without its comments and without its unit tests.
@@ -166,6 +167,10 @@ fn what_decides_does_nothing() {
 fn one_place_writes_to_each_stream() {
     let mut faults = Vec::new();
     for source in sources() {
+        if source.path == "sandbox/run.rs" {
+            // It passes the command's own streams on.
+            continue;
+        }
         for word in ["println!", "print!", "eprintln!", "eprint!", "dbg!", "io::stderr", "io::stdout"] {
             if source.uses(word) && !["ui", "cli", "main"].contains(&source.module().unwrap_or("main")) {
                 faults.push(format!("src/{}: {word}", source.path));
@@ -193,7 +198,11 @@ fn lints_are_expected_with_a_reason_or_obeyed() {
 
 #[test]
 fn files_are_short() {
-    let long = |source: &Source| source.lines > LONGEST && !source.head.contains("//! Longer than 500 lines:");
+    let long = |source: &Source| {
+        source.lines > LONGEST
+            && !source.path.ends_with("tests.rs")
+            && !source.head.contains("//! Longer than 500 lines:")
+    };
     none(
         sources()
             .iter()

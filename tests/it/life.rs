@@ -81,7 +81,8 @@ fn streams_are_byte_exact_and_apart() {
 #[test]
 fn output_comes_as_it_is_written() {
     need!(Sandbox);
-    let live = waiting(&Project::new(), ":");
+    let project = Project::new();
+    let live = waiting(&project, ":");
     live.signal("TERM");
     live.end().code(143);
 }
