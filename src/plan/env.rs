@@ -7,7 +7,7 @@ use crate::config::model::Env;
 /// Where programs are looked for, unless `[env]` says otherwise.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// 1980-01-01T12:00:00Z in seconds: the mtime of every input, late enough for ZIP in every time zone.
+/// 1980-01-02T00:00:00Z in seconds: the mtime of every input, late enough for ZIP in every time zone.
 pub const SOURCE_DATE_EPOCH: u64 = 315_619_200;
 
 /// The name of the user inside.

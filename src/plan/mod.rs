@@ -104,6 +104,25 @@ pub struct Plan {
     pub skeleton: Skeleton,
 }
 
+impl Plan {
+    /// What holds inside when every step has succeeded, one word each: the new namespaces, then the other walls.
+    pub fn isolation(&self) -> Vec<String> {
+        let namespaces = self.namespaces.iter().map(|namespace| format!("{}-namespace", namespace.name()));
+        let walls = self.setup.iter().chain(&self.start).filter_map(|step| match step {
+            Step::ForbidUserNamespaces => Some("no-user-namespaces"),
+            Step::EnterRoot => Some("own-root"),
+            Step::JoinOwnKeyring => Some("own-keyring"),
+            Step::ForbidNewPrivileges => Some("no-new-privileges"),
+            Step::DropCapabilities => Some("no-capabilities"),
+            Step::HideInit => Some("hidden-init"),
+            Step::BeginSession => Some("own-session"),
+            Step::FixAddresses => Some("fixed-addresses"),
+            _ => None,
+        });
+        namespaces.chain(walls.map(str::to_owned)).collect()
+    }
+}
+
 /// A namespace that a run makes for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -4,6 +4,7 @@ pub mod changes;
 pub mod child;
 mod error;
 pub mod facts;
+pub mod identity;
 pub mod init;
 pub mod launch;
 pub mod message;

@@ -1,5 +1,6 @@
 //! From a prepared run to its outcome.
 
+use std::error::Error as _;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::SystemTime;
@@ -63,15 +64,15 @@ pub fn execute(
     }
     clock.phase("clean-up");
     (run.root, run.upper) = (None, None);
-    let kept = if options.keep {
-        Some(scratch.keep()?)
-    } else {
-        scratch.remove()?;
-        None
-    };
     let mut notes = run.notes();
-    if let Some(kept) = &kept {
-        notes.push(format!("the scratch directory is kept: {}", kept.display()));
+    let mut kept = None;
+    if options.keep {
+        let path = scratch.keep()?;
+        notes.push(format!("the scratch directory is kept: {}", path.display()));
+        kept = Some(path);
+    } else if let Err(error) = scratch.remove() {
+        // The run is over and stands; the next one sweeps again.
+        notes.push(format!("warning: {error}: {}", error.source().map(ToString::to_string).unwrap_or_default()));
     }
     clock.phase("record");
     let record = Record {
@@ -87,7 +88,7 @@ pub fn execute(
         action: prepared.action.to_string(),
         input_root: prepared.input_root.to_string(),
         inputs: prepared.manifest.entries.len() as u64,
-        enforced: enforced(prepared),
+        enforced: prepared.plan.isolation(),
         network: if prepared.plan.namespaces.contains(&Namespace::Net) { "none" } else { "host" }.to_owned(),
         scratch: request.settings.scratch.iter().map(|scratch| scratch.name.clone()).collect(),
         stdout: run.stdout,
@@ -304,22 +305,4 @@ fn undeclared(request: &Request, prepared: &Prepared, upper: &OwnedFd) -> Result
         outputs: &settings.outputs,
         ignored: &ignored,
     })?)
-}
-
-/// What holds in the sandbox because the kernel granted it; every step before the command's start succeeded.
-fn enforced(prepared: &Prepared) -> Vec<String> {
-    let plan = &prepared.plan;
-    let namespaces = plan.namespaces.iter().map(|namespace| format!("{}-namespace", namespace.name()));
-    let steps = plan.setup.iter().chain(&plan.start).filter_map(|step| match step {
-        Step::EnterRoot => Some("own-root"),
-        Step::ForbidUserNamespaces => Some("no-user-namespaces"),
-        Step::JoinOwnKeyring => Some("own-keyring"),
-        Step::ForbidNewPrivileges => Some("no-new-privileges"),
-        Step::DropCapabilities => Some("no-capabilities"),
-        Step::HideInit => Some("hidden-init"),
-        Step::BeginSession => Some("own-session"),
-        Step::FixAddresses => Some("fixed-addresses"),
-        _ => None,
-    });
-    namespaces.chain(steps.map(str::to_owned)).collect()
 }
