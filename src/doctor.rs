@@ -104,11 +104,9 @@ fn whole(name: &'static str, cache: &Path, scratch: ScratchKind) -> Finding {
     };
     match run_true(cache, scratch) {
         Ok(None) => found(name, Status::Ok, "`true` ran in one".into()),
-        Ok(Some(error)) | Err(error) => Finding {
-            consequence: Some(consequence.into()),
-            fix: error.hint(),
-            ..found(name, status, chain(&error))
-        },
+        Ok(Some(error)) | Err(error) => {
+            Finding { consequence: Some(consequence.into()), fix: error.hint(), ..found(name, status, chain(&error)) }
+        }
     }
 }
 
