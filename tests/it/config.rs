@@ -14,7 +14,7 @@ use sbx::config;
 use serde_json::Value;
 
 fn repository(below: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(below)
+    crate::support::root().join(below)
 }
 
 /// The files of a part of the corpus: name and text.
