@@ -9,6 +9,7 @@ use crate::config::ConfigError;
 use crate::config::discover::DiscoverError;
 use crate::sandbox::SandboxError;
 use crate::store::StoreError;
+use crate::store::records::RecordError;
 
 /// Why sbx failed.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,9 @@ pub enum Error {
     /// The store can't be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The records of past runs can't be used.
+    #[error(transparent)]
+    Records(#[from] RecordError),
     /// The run could not be prepared or carried out.
     #[error("{source}")]
     Sandbox {
@@ -124,9 +128,12 @@ impl Error {
         match self {
             Self::Usage(_) | Self::Resolve(_) | Self::ReportDescriptor { .. } => Kind::Usage,
             Self::Discover(_) | Self::Config(_) | Self::NoRun | Self::Exists { .. } => Kind::Config,
-            Self::Store(_) | Self::Output { .. } | Self::Write { .. } | Self::WorkingDirectory { .. } | Self::SetId => {
-                Kind::Machine
-            }
+            Self::Store(_)
+            | Self::Records(_)
+            | Self::Output { .. }
+            | Self::Write { .. }
+            | Self::WorkingDirectory { .. }
+            | Self::SetId => Kind::Machine,
             Self::Sandbox { source, .. } => match source.exit_code() {
                 126 => Kind::NotExecutable,
                 127 => Kind::NotFound,
@@ -153,6 +160,7 @@ impl Error {
             }
             Self::Config(_)
             | Self::Store(_)
+            | Self::Records(_)
             | Self::Output { .. }
             | Self::Write { .. }
             | Self::WorkingDirectory { .. } => None,

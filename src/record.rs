@@ -157,8 +157,3 @@ pub struct Phase {
     /// Its length, in microseconds.
     pub duration_us: u64,
 }
-
-/// stub
-pub fn timestamp(t: std::time::SystemTime) -> String {
-    humantime::format_rfc3339_millis(t).to_string()
-}

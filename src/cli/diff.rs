@@ -28,7 +28,11 @@ struct Shown<'a> {
 pub(super) fn run(context: &Context, typed: args::Json) -> Result<End, Error> {
     let project = context.project()?;
     let store = context.store()?;
-    let record = records::last(store.path(), ProjectKey::new(&project.config).as_str())?.ok_or(Error::NoRun)?;
+    let last = records::last(store.path(), ProjectKey::new(&project.config).as_str(), |_| true)?;
+    for path in &last.damaged {
+        context.ui.warn(&format!("the record {} is damaged and passed over", path.display()));
+    }
+    let record = last.record.ok_or(Error::NoRun)?;
     if typed.json {
         output::json(&Shown {
             version: VERSION,

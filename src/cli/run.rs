@@ -10,6 +10,7 @@ use crate::config::model::Config;
 use crate::error::{Error, Kind, exit};
 use crate::record::{self, Changes, Exit, Record, Stream};
 use crate::sandbox::{Options, Outcome, Stdin};
+use crate::store::records;
 
 pub(super) fn run(context: &mut Context, typed: &args::Run) -> Result<End, Error> {
     let report = typed.report.as_deref().map(Sink::report).transpose()?;
@@ -88,7 +89,7 @@ fn not_begun() -> Record {
         task: None,
         command: Vec::new(),
         cwd: String::new(),
-        started: record::timestamp(SystemTime::now()),
+        started: records::timestamp(SystemTime::now()),
         duration_us: 0,
         exit: Exit { code: 0, signal: None, reason: String::new(), error: None },
         action: String::new(),

@@ -15,13 +15,10 @@ use crate::inputs::{Entry, Manifest, Node};
 use crate::path::{GuestPath, printable};
 use crate::record::Changes;
 use crate::sandbox::outputs::Selection;
-use crate::sys::beneath::{self, Kind, Status};
+use crate::sys::beneath::{self, Kind, LONGEST_PATH, Status};
 
 /// How many paths the lists hold together; what is more is counted.
 pub const MOST_PATHS: usize = 10_000;
-
-/// `PATH_MAX` less its NUL; what lies deeper is counted as one path.
-const LONGEST_PATH: usize = 4095;
 
 /// What to compare.
 #[derive(Clone, Copy)]
@@ -67,10 +64,14 @@ pub fn changes(request: &Request<'_>) -> Result<Changes, ChangesError> {
         selection: Selection::new(request.outputs)?,
         changes: Changes::default(),
         room: MOST_PATHS,
-        directories: vec![(Vec::new(), false)],
+        directories: vec![Vec::new()],
+        opaque: Vec::new(),
     };
-    while let Some((path, replaced)) = walk.directories.pop() {
-        walk.directory(&path, replaced)?;
+    while let Some(path) = walk.directories.pop() {
+        walk.directory(path)?;
+    }
+    for path in std::mem::take(&mut walk.opaque) {
+        walk.deleted_below(&path);
     }
     let mut changes = walk.changes;
     for list in [&mut changes.added, &mut changes.changed, &mut changes.deleted] {
@@ -93,27 +94,24 @@ struct Walk<'a> {
     changes: Changes,
     /// How many more paths the lists may hold.
     room: usize,
-    /// Still to be entered: paths without the leading `/`, and whether a directory above is opaque (then nothing below
-    /// existed before but what the inputs' list says).
-    directories: Vec<(Vec<u8>, bool)>,
+    /// Directories still to be entered, without the leading `/`.
+    directories: Vec<Vec<u8>>,
+    /// Directories that hide what was below the same name.
+    opaque: Vec<Vec<u8>>,
 }
 
 impl Walk<'_> {
-    fn directory(&mut self, path: &[u8], below_opaque: bool) -> Result<(), ChangesError> {
-        let read_error = |source| ChangesError::Read { path: shown(path), source };
-        let directory = beneath::open_hostile_directory(self.request.upper, OsStr::from_bytes(path));
+    fn directory(&mut self, path: Vec<u8>) -> Result<(), ChangesError> {
+        let read_error = |source| ChangesError::Read { path: shown(&path), source };
+        let directory = beneath::open_hostile_directory(self.request.upper, OsStr::from_bytes(&path));
         let directory = directory.map_err(read_error)?;
         let opaque = beneath::short_attribute(&directory, "user.overlay.opaque").map_err(read_error)?;
-        let opaque = opaque.as_deref() == Some(b"y") && !below_opaque;
         let names = beneath::list(&directory).map_err(read_error)?;
-        if opaque {
-            self.deleted_below(path, &directory)?;
-        }
-        if names.is_empty() && !path.is_empty() && !self.existed(path) {
-            self.note(Change::Added, path);
+        if names.is_empty() && !path.is_empty() && !self.existed(&path) {
+            self.note(Change::Added, &path);
         }
         for name in names {
-            let mut below = path.to_vec();
+            let mut below = path.clone();
             if !path.is_empty() {
                 below.push(b'/');
             }
@@ -122,21 +120,19 @@ impl Walk<'_> {
                 continue;
             }
             if below.len() > LONGEST_PATH {
+                // It can't be opened by its path: counted as one, whatever is in it.
                 self.changes.omitted += 1;
                 continue;
             }
-            self.entry(&directory, &name, below, below_opaque || opaque)?;
+            self.entry(&directory, &name, below)?;
+        }
+        if opaque.as_deref() == Some(b"y") {
+            self.opaque.push(path);
         }
         Ok(())
     }
 
-    fn entry(
-        &mut self,
-        directory: &OwnedFd,
-        name: &OsStr,
-        path: Vec<u8>,
-        below_opaque: bool,
-    ) -> Result<(), ChangesError> {
+    fn entry(&mut self, directory: &OwnedFd, name: &OsStr, path: Vec<u8>) -> Result<(), ChangesError> {
         let read_error = |source| ChangesError::Read { path: shown(&path), source };
         let Some(status) = beneath::status(directory, name).map_err(read_error)? else { return Ok(()) };
         if is_whiteout(directory, name, &status).map_err(read_error)? {
@@ -148,7 +144,7 @@ impl Walk<'_> {
                 if self.input(&path).is_some_and(|entry| entry.node != Node::EmptyDirectory) {
                     self.note(Change::Deleted, &path);
                 }
-                self.directories.push((path, below_opaque));
+                self.directories.push(path);
             }
             _ => {
                 for gone in self.inputs_below(&path) {
@@ -161,21 +157,15 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// The inputs below the opaque directory `path` that have no successor in it.
-    fn deleted_below(&mut self, path: &[u8], directory: &OwnedFd) -> Result<(), ChangesError> {
+    /// The inputs below the opaque directory `path` that have no successor. To be asked when the walk has opened up all
+    /// that was closed.
+    fn deleted_below(&mut self, path: &[u8]) {
         for gone in self.inputs_below(path) {
-            let relative = OsStr::from_bytes(&gone[path.len() + 1..]);
-            match beneath::status(directory, relative) {
-                Ok(None) => self.note(Change::Deleted, &gone),
-                Ok(Some(_)) => {}
-                // A link or mount has taken a directory's place.
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                    return Err(ChangesError::Read { path: shown(&gone), source: error });
-                }
-                Err(_) => self.note(Change::Deleted, &gone),
+            // An error is a link that has taken the place of a directory on the way.
+            if !matches!(beneath::status(self.request.upper, OsStr::from_bytes(&gone)), Ok(Some(_))) {
+                self.note(Change::Deleted, &gone);
             }
         }
-        Ok(())
     }
 
     fn deleted(&mut self, path: &[u8]) {
@@ -418,12 +408,14 @@ mod tests {
         upper.opaque("/src/dir");
         upper.write("/src/dir/kept");
         upper.write("/src/dir/new");
-        upper.directory("/src/dir/sub");
-        let inputs = ["dir/gone", "dir/kept", "dir/sub/gone", "other"];
+        upper.write("/src/dir/closed/kept");
+        fs::set_permissions(upper.at("/src/dir/closed"), Permissions::from_mode(0o000)).unwrap();
+        symlink("kept", upper.at("/src/dir/sub")).unwrap();
+        let inputs = ["dir/closed/kept", "dir/gone", "dir/kept", "dir/sub/gone", "other"];
         check(
             &upper.changes(&inputs, &[]),
             &["/src/dir/new"],
-            &["/src/dir/kept"],
+            &["/src/dir/closed/kept", "/src/dir/kept", "/src/dir/sub"],
             &["/src/dir/gone", "/src/dir/sub/gone"],
         );
     }
@@ -458,8 +450,8 @@ mod tests {
         fs::write(upper.at("/src").join(OsStr::from_bytes(b"\xff\x1b")), "").unwrap();
         assert!(Command::new("mkfifo").arg(upper.at("/src/pipe")).status().unwrap().success());
         symlink("/etc", upper.at("/src/etc")).unwrap();
-        fs::set_permissions(upper.at("/src/unreadable"), Permissions::from_mode(0)).unwrap();
-        fs::set_permissions(upper.at("/src/closed"), Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(upper.at("/src/unreadable"), Permissions::from_mode(0o000)).unwrap();
+        fs::set_permissions(upper.at("/src/closed"), Permissions::from_mode(0o000)).unwrap();
         check(
             &upper.changes(&[], &[]),
             &["/src/\\xff\\u{1b}", "/src/closed/file", "/src/etc", "/src/pipe", "/src/unreadable"],

@@ -10,6 +10,7 @@ use super::scratch::ScratchError;
 use crate::inputs::InputError;
 use crate::plan::PlanError;
 use crate::store::StoreError;
+use crate::store::records::RecordError;
 use crate::sys::errno::{CallError, Errno};
 
 /// Everything that stops a run, each with the layer it came from.
@@ -67,6 +68,9 @@ pub enum SandboxError {
     /// What the command wrote can't be listed.
     #[error(transparent)]
     Changes(#[from] ChangesError),
+    /// The records can't be used.
+    #[error(transparent)]
+    Records(#[from] RecordError),
     /// The outputs did not come back.
     #[error(transparent)]
     Outputs(#[from] OutputError),
@@ -89,6 +93,7 @@ impl SandboxError {
             | Self::Vanished
             | Self::Relay(_)
             | Self::Changes(_)
+            | Self::Records(_)
             | Self::Outputs(_) => 125,
         }
     }
@@ -121,6 +126,7 @@ impl SandboxError {
             | Self::Vanished
             | Self::Relay(_)
             | Self::Changes(_)
+            | Self::Records(_)
             | Self::Outputs(_) => None,
         }
     }

@@ -44,7 +44,7 @@ pub fn execute(
 
     clock.phase("launch");
     let started = SystemTime::now();
-    let id = records::new_id(started);
+    let id = records::new_run_id(started);
     let scratch = Scratch::make(store.path(), &id)?;
     let supervised = supervised(store, prepared, options, &scratch, clock);
     let mut run = Collected::of(supervised, request, prepared);
@@ -82,7 +82,7 @@ pub fn execute(
         task: request.task.clone(),
         command: request.argv.clone(),
         cwd: prepared.plan.directory.as_str().to_owned(),
-        started: record::timestamp(started),
+        started: records::timestamp(started),
         duration_us: clock.elapsed_us(),
         exit: run.exit,
         action: prepared.action.to_string(),
@@ -267,7 +267,7 @@ fn bring_back(store: &Store, request: &Request, run: &Collected, id: &str) -> Re
         return Ok(Vec::new());
     }
     let project = request.project();
-    let last = records::last_successful(store.path(), project.as_str(), request.task.as_deref())?;
+    let last = records::last(store.path(), project.as_str(), |record| record.exit.code == 0)?.record;
     let protected = request.config_path.strip_prefix(&request.project_root).ok().and_then(|path| path.to_str());
     let staged = outputs::stage(&OutputsRequest {
         merged: root.as_fd(),

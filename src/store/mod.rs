@@ -47,9 +47,8 @@ const VERSION: &str = "1\n";
 const TEMP_LIFE: Duration = Duration::from_hours(24);
 
 /// What can stand in a store that is just being made.
-const NAMES: [&str; 11] = [
-    "blobs", "trees", "roots", "deltas", "projects", "runs", "scratch", "kept", "kept-scratch", "tmp", "version",
-];
+const NAMES: [&str; 11] =
+    ["blobs", "trees", "roots", "deltas", "projects", "runs", "scratch", "kept", "kept-scratch", "tmp", "version"];
 
 /// Why the store can't do what was asked.
 #[derive(Debug, thiserror::Error)]

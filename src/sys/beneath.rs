@@ -14,6 +14,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 
+/// How long a path can be, in bytes: `PATH_MAX` less its NUL. A deeper one can be made, step by step, but not opened.
+pub const LONGEST_PATH: usize = 4095;
+
 /// What stands at a path, itself and not what it may point to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -273,11 +276,9 @@ pub fn short_attribute(file: impl AsFd, name: &str) -> io::Result<Option<Vec<u8>
     }
 }
 
-/// Sets an extended attribute of an open file or directory.
-///
-/// # Errors
-/// Those of fsetxattr(2).
-pub fn set_attribute(file: impl AsFd, name: &str, value: &[u8]) -> io::Result<()> {
+/// Sets an extended attribute of an open file or directory, as overlayfs does.
+#[cfg(test)]
+pub(crate) fn set_attribute(file: impl AsFd, name: &str, value: &[u8]) -> io::Result<()> {
     Ok(rustix::fs::fsetxattr(file, name, value, rustix::fs::XattrFlags::empty())?)
 }
 
@@ -393,5 +394,129 @@ fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::io::Write as _;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    fn base() -> (tempfile::TempDir, OwnedFd) {
+        let base = tempfile::tempdir().unwrap();
+        let held = File::open(base.path()).unwrap().into();
+        (base, held)
+    }
+
+    fn chmod(path: impl AsRef<Path>, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn nothing_is_opened_through_a_link_or_above_the_root() {
+        let (base, held) = base();
+        fs::create_dir_all(base.path().join("root/dir")).unwrap();
+        fs::write(base.path().join("root/dir/file"), "inside").unwrap();
+        fs::write(base.path().join("secret"), "outside").unwrap();
+        symlink("dir", base.path().join("root/link")).unwrap();
+        symlink("../secret", base.path().join("root/dir/out")).unwrap();
+        let root = open_directory(&held, "root").unwrap();
+        assert!(open_file(&root, "dir/file").is_ok());
+        for path in ["link/file", "dir/out", "../secret", "/etc/passwd", "dir/../../secret"] {
+            assert!(open_file(&root, path).is_err(), "{path}");
+            assert!(open_hostile_file(&root, path).is_err(), "{path}");
+        }
+        for path in ["link", "..", "dir/.."] {
+            assert_eq!(open_directory(&root, path).is_err(), path != "dir/..", "{path}");
+        }
+        assert_eq!(status(&root, "link").unwrap().unwrap().kind, Kind::Symlink);
+        assert!(status(&root, "link/file").is_err());
+        assert_eq!(status(&root, "nothing").unwrap(), None);
+        assert_eq!(status(&root, "dir/file/below").unwrap(), None);
+    }
+
+    #[test]
+    fn a_closed_file_is_opened_up_and_a_fifo_is_not_waited_for() {
+        let (base, held) = base();
+        fs::write(base.path().join("closed"), "content").unwrap();
+        chmod(base.path().join("closed"), 0o000);
+        assert!(open_hostile_file(&held, "closed").is_ok());
+        rustix::fs::mknodat(&held, "fifo", FileType::Fifo, Mode::RWXU, 0).unwrap();
+        assert_eq!(open_hostile_file(&held, "fifo").unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn a_hostile_tree_is_removed_and_nothing_else() {
+        let (base, held) = base();
+        let at = |path: &str| base.path().join(path);
+        fs::create_dir_all(at("outside")).unwrap();
+        fs::write(at("outside/kept"), "kept").unwrap();
+        fs::create_dir_all(at("tree/a/b/c")).unwrap();
+        symlink(at("outside"), at("tree/link")).unwrap();
+        symlink(at("outside"), at("tree/a/b/link")).unwrap();
+        fs::hard_link(at("outside/kept"), at("tree/a/hard")).unwrap();
+        rustix::fs::mknodat(&held, "tree/a/whiteout", FileType::CharacterDevice, Mode::empty(), 0).unwrap();
+        rustix::fs::mknodat(&held, "tree/a/fifo", FileType::Fifo, Mode::empty(), 0).unwrap();
+        // Names like those that directories get which are moved up.
+        for name in ["0", "1", "2"] {
+            fs::create_dir_all(at("tree/full").join(name).join("x/y")).unwrap();
+            fs::write(at("tree").join(name), "a file").unwrap();
+        }
+        fs::create_dir_all(at("tree/3/not/empty")).unwrap();
+        for (path, mode) in [("tree/a/b/c", 0o000), ("tree/a/b", 0o555), ("tree/a", 0o000), ("tree/full/1/x", 0o400)] {
+            chmod(at(path), mode);
+        }
+        chmod(at("tree"), 0o111);
+        remove_tree(&held, OsStr::new("tree")).unwrap();
+        assert_eq!(list(&held).unwrap(), ["outside"]);
+        assert_eq!(fs::read_to_string(at("outside/kept")).unwrap(), "kept");
+    }
+
+    #[test]
+    fn removing_a_link_a_file_or_nothing_is_fine() {
+        let (base, held) = base();
+        fs::create_dir(base.path().join("kept")).unwrap();
+        symlink("kept", base.path().join("link")).unwrap();
+        fs::write(base.path().join("file"), "").unwrap();
+        for name in ["link", "file", "nothing"] {
+            remove_tree(&held, OsStr::new(name)).unwrap();
+        }
+        assert_eq!(list(&held).unwrap(), ["kept"]);
+    }
+
+    #[test]
+    fn depth_costs_neither_stack_nor_descriptors() {
+        let (_base, held) = base();
+        create_directory(&held, OsStr::new("tree"), 0o700).unwrap();
+        let mut at = open_directory(&held, "tree").unwrap();
+        for _ in 0..5_000 {
+            create_directory(&at, OsStr::new("d"), 0o700).unwrap();
+            create_file(&at, OsStr::new("f")).unwrap().write_all(b"x").unwrap();
+            at = open_directory(&at, "d").unwrap();
+        }
+        remove_tree(&held, OsStr::new("tree")).unwrap();
+        assert_eq!(status(&held, "tree").unwrap(), None);
+    }
+
+    #[test]
+    fn an_obstacle_is_named_and_the_rest_removed() {
+        let (base, held) = base();
+        fs::create_dir_all(base.path().join("tree/a/busy")).unwrap();
+        fs::create_dir_all(base.path().join("tree/b/c")).unwrap();
+        let locked = base.path().join("tree/a");
+        if !rustix::process::geteuid().is_root() {
+            // An ordinary user is stopped by nothing but what is not theirs, which a test can't make.
+            return remove_tree(&held, OsStr::new("tree")).unwrap();
+        }
+        let mount = std::process::Command::new("mount").args(["-t", "tmpfs", "none"]).arg(locked.join("busy")).status();
+        assert!(mount.unwrap().success());
+        let error = remove_tree(&held, OsStr::new("tree")).unwrap_err();
+        let umount = std::process::Command::new("umount").arg(locked.join("busy")).status();
+        assert!(umount.unwrap().success());
+        assert!(error.path.starts_with("tree/a"), "{error:?}");
+        assert!(!base.path().join("tree/b").exists());
+        remove_tree(&held, OsStr::new("tree")).unwrap();
     }
 }

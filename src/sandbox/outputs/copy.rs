@@ -17,11 +17,8 @@ use super::{OutputError, Refusal, Request};
 use crate::digest::Digest;
 use crate::path::{RelPath, STAGING_PREFIX, printable};
 use crate::record::Output;
-use crate::sys::beneath::{self, Kind, Status};
+use crate::sys::beneath::{self, Kind, LONGEST_PATH, Status};
 use crate::sys::sparse::next_data;
-
-/// `PATH_MAX` less its NUL: a longer path could not be opened by any tool of the caller.
-const LONGEST_PATH: usize = 4095;
 
 /// Read and written at once, in bytes.
 const BUFFER: usize = 256 * 1024;
