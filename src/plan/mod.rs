@@ -119,7 +119,14 @@ impl Plan {
             Step::FixAddresses => Some("fixed-addresses"),
             _ => None,
         });
-        namespaces.chain(walls.map(str::to_owned)).collect()
+        // PID 1 and the command each begin a session; that is one wall.
+        let mut all: Vec<String> = Vec::new();
+        for wall in namespaces.chain(walls.map(str::to_owned)) {
+            if !all.contains(&wall) {
+                all.push(wall);
+            }
+        }
+        all
     }
 }
 
@@ -295,6 +302,7 @@ fn setup(settings: &Settings, facts: &Facts, binds: Vec<Bind>) -> Result<Vec<Ste
         Step::JoinOwnKeyring,
         Step::ForbidNewPrivileges,
         Step::DropCapabilities,
+        Step::BeginSession,
         Step::HideInit,
     ]);
     Ok(steps)
