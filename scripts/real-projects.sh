@@ -22,17 +22,19 @@ else
 fi
 mkdir -p "$base/sources" "$base/logs"
 
-# Runs apt-get on private directories with this machine's own sources, their source packages switched on.
+# Runs apt-get on private directories with this machine's own sources, their source packages switched on. Without the
+# security archive: the upstream archive of a package is the same there, and mirrors of it are often incomplete.
 apt_private() {
     local apt=$base/apt
     mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/parts"
     if [ -z "$(ls -A "$apt/parts")" ]; then
         local list
         for list in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
-            [ -f "$list" ] && sed -nE 's/^deb /deb-src /p' "$list" > "$apt/parts/$(basename "$list" .list).list"
+            [ -f "$list" ] && sed -nE '/security/d; s/^deb /deb-src /p' "$list" > "$apt/parts/$(basename "$list" .list).list"
         done
         for list in /etc/apt/sources.list.d/*.sources; do
-            [ -f "$list" ] && sed -E 's/^Types:.*/Types: deb-src/' "$list" > "$apt/parts/$(basename "$list")"
+            [ -f "$list" ] && awk 'BEGIN { RS = ""; ORS = "\n\n" } !/security/ { sub(/Types:[^\n]*/, "Types: deb-src"); print }' "$list" \
+                > "$apt/parts/$(basename "$list")"
         done
     fi
     apt-get -q -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$apt/parts" \
@@ -63,8 +65,10 @@ crate() {
         CARGO_HOME=$stub/home cargo fetch -q --manifest-path "$stub/Cargo.toml"
         mkdir "$stub/unpacking"
         tar -xf "$stub"/home/registry/cache/*/"$name-$version.crate" -C "$stub/unpacking" --strip-components=1
+        (cd "$stub/unpacking" && CARGO_HOME=$stub/home cargo vendor -q --locked)
         mkdir "$stub/unpacking/.cargo"
-        (cd "$stub/unpacking" && CARGO_HOME=$stub/home cargo vendor -q --locked > .cargo/config.toml)
+        printf '[source.crates-io]\nreplace-with = "vendored"\n[source.vendored]\ndirectory = "vendor"\n' \
+            > "$stub/unpacking/.cargo/config.toml"
         mv "$stub/unpacking" "$stub/unpacked"
     fi
     cp -a "$stub/unpacked/." .
@@ -189,6 +193,16 @@ TOML
 }
 count_click() { sed -nE 's/^([0-9]+) passed.*/\1/p' "$1"; }
 
+# prepare NAME PLACE: the source and its sandbox.toml. Run in the background, where `set -e` holds (it doesn't before `||`).
+prepare() {
+    cd "$2"
+    "fetch_$1"
+    "config_$1"
+    # What comes back is newer than this file.
+    find . -exec touch -h -d '2001-01-01' {} +
+    touch -d '2002-01-01' .before
+}
+
 # The digest of everything that came back: names, modes and contents.
 digest_of_outputs() {
     find . -type f -newer .before -printf '%P %m\n' -o -type l -newer .before -printf '%P %l\n' | sort
@@ -207,14 +221,8 @@ for name; do
         rm -rf "$place"
         mkdir -p "$place"
         log=$base/logs/$name-${checkout%%/*}
-        (
-            cd "$place"
-            "fetch_$name" > "$log.fetch" 2>&1
-            "config_$name"
-            # The outputs are the files that are newer than this one.
-            find . -exec touch -h -d '2001-01-01' {} +
-            touch -d '2002-01-01' .before
-        ) || { cat "$log.fetch" >&2; built="no source"; break; }
+        prepare "$name" "$place" > "$log.fetch" 2>&1 &
+        wait "$!" || { tail -n 30 "$log.fetch" >&2; built="no source"; break; }
         if ! (cd "$place" && "$sbx" run build > "$log.build" 2>&1); then
             tail -n 30 "$log.build" >&2
             built="failed ($log.build)"

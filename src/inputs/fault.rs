@@ -32,6 +32,14 @@ pub enum InputError {
     /// The kernel has no openat2.
     #[error("this kernel has no openat2 (Linux 5.6), without which inputs can't be opened safely")]
     NoOpenat2,
+    /// What a mount shows can't be read.
+    #[error("can't read {}, which a mount shows", path.display())]
+    Mount {
+        /// The path.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

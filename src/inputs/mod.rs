@@ -13,6 +13,7 @@ mod encoding;
 mod fault;
 mod hash;
 mod ignored;
+pub mod mounts;
 mod patterns;
 mod stamp;
 mod tree;

@@ -37,6 +37,9 @@ pub enum SandboxError {
     /// A call of sbx's own failed on the host's side.
     #[error("the kernel refused a call")]
     Kernel(#[source] CallError),
+    /// A scratch directory in memory can't outlive the run.
+    #[error("a scratch directory in memory ends with the run and can't be kept")]
+    KeptMemory,
     /// Something on the way could not be opened.
     #[error("can't prepare the command's streams")]
     Streams(#[source] std::io::Error),
@@ -88,6 +91,7 @@ impl SandboxError {
             | Self::Directory { .. }
             | Self::Scratch(_)
             | Self::Kernel(_)
+            | Self::KeptMemory
             | Self::Streams(_)
             | Self::Refused(_)
             | Self::Vanished
@@ -109,6 +113,7 @@ impl SandboxError {
             Self::NotFound { path, .. } => Some(format!(
                 "PATH inside is {path}; what is elsewhere on this machine needs a [[mount]] and its directory in env.set.PATH"
             )),
+            Self::KeptMemory => Some("set `sandbox.scratch = \"disk\"`, or leave `--keep` out".into()),
             Self::NotExecutable { errno: Errno::EACCES, .. } => Some("it needs its executable bit (chmod +x)".into()),
             Self::NotExecutable { errno: Errno::ENOEXEC, .. } => {
                 Some("a script must begin with a `#!` line; sbx never guesses a shell".into())

@@ -24,14 +24,16 @@ use std::path::PathBuf;
 pub use error::SandboxError;
 pub use run::execute;
 
+use crate::action::policy::ContentIdentity;
 use crate::config::model::{Rootfs, Settings};
 use crate::digest::Digest;
 use crate::inputs::{self, Entry, Manifest, Node, Progress};
 use crate::path::RelPath;
 use crate::plan::skeleton::{Place, Skeleton};
-use crate::plan::{self, Invocation, Plan};
+use crate::plan::{self, Facts, HostPlace, Invocation, Plan};
 use crate::record::Record;
 use crate::store::{Layers, ProjectKey, Store, StoreError};
+use identity::Contents;
 use phases::Phases;
 
 /// What is to be run, and for whom.
@@ -85,7 +87,7 @@ pub struct Options {
 pub struct Prepared {
     /// The inputs.
     pub manifest: Manifest,
-    /// Their root digest.
+    /// The root digest of the input tree as the sandbox sees it, with the inputs at their place.
     pub input_root: Digest,
     /// The action's digest.
     pub action: Digest,
@@ -144,15 +146,31 @@ pub fn prepare(
     };
     let plan = plan::build(settings, &facts, &invocation)?;
     let mut lower = layers.lower;
+    let input_root = collected.manifest.root_digest_at(&settings.sandbox.workdir);
+    let contents = Contents {
+        mounts: mount_identities(request, &facts)?,
+        rootfs: rootfs.as_ref().map(|(manifest, _)| manifest.root_digest()),
+    };
+    let action = identity::of(&plan, settings, input_root, &contents).action_digest;
+
     let mut below_root = Vec::new();
     let skeleton = skeleton_layers(store, &plan.skeleton)?;
     for (manifest, layers) in [Some(skeleton), rootfs].into_iter().flatten() {
         lower.extend(layers.lower);
         below_root.push(manifest);
     }
-    let input_root = collected.manifest.root_digest();
-    let action = input_root;
     Ok(Prepared { input_root, manifest: collected.manifest, action, plan, below_root, lower })
+}
+
+/// What stands for the content of each mount. The plan is made, so every source is there.
+fn mount_identities(request: &Request, facts: &Facts) -> Result<Vec<ContentIdentity>, SandboxError> {
+    let mut identities = Vec::with_capacity(request.settings.mounts.len());
+    for (mount, place) in request.settings.mounts.iter().zip(&facts.mounts) {
+        if let HostPlace::Found { path, .. } = place {
+            identities.push(inputs::mounts::identify(path, &mount.identity)?);
+        }
+    }
+    Ok(identities)
 }
 
 /// The root file system that the settings name, in the store; `None` for the host's.

@@ -178,7 +178,8 @@ pub(super) fn seal(file: &File, executable: bool) -> io::Result<()> {
     file.set_times(FileTimes::new().set_accessed(time).set_modified(time))
 }
 
-fn hash(file: &mut File, buffer: &mut Vec<u8>) -> io::Result<Digest> {
+/// The digest of the whole of `file`; `buffer` is working space.
+pub(crate) fn hash(file: &mut File, buffer: &mut Vec<u8>) -> io::Result<Digest> {
     file.rewind()?;
     let mut hasher = Sha256::new();
     let mut size = 0;

@@ -163,7 +163,7 @@ impl<'a> Layer<'a> {
             copy(&blob, temp.as_file(), executable).map_err(StoreError::io("copy", &blob))?;
             publish(temp.into_temp_path(), &source)?;
         }
-        match fs::hard_link(&source, path) {
+        match link(&source, path) {
             // The inode has all the links that the file system can count.
             Err(error) if error.kind() == io::ErrorKind::TooManyLinks => {
                 let file = File::create_new(path).map_err(StoreError::io("make", path))?;
@@ -172,6 +172,19 @@ impl<'a> Layer<'a> {
             linked => linked.map_err(StoreError::io("link", path)),
         }
     }
+}
+
+/// hard_link(2) that bears with other processes publishing the same blob: an inode that was replaced between the look-up
+/// and the link has no links left, and the kernel says ENOENT (`vfs_link`); its successor stands there by then.
+fn link(source: &Path, path: &Path) -> io::Result<()> {
+    let mut linked = fs::hard_link(source, path);
+    for _ in 0..100 {
+        match &linked {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => linked = fs::hard_link(source, path),
+            _ => break,
+        }
+    }
+    linked
 }
 
 fn copy(from: &Path, mut to: &File, executable: bool) -> io::Result<()> {

@@ -33,7 +33,7 @@ mod layer;
 pub mod records;
 mod trees;
 
-pub(crate) use blobs::{Family, PutError, Variant};
+pub(crate) use blobs::{Family, PutError, Variant, hash};
 pub use trees::Layers;
 
 /// The access and modification time of everything that a sandbox sees of the store: 1980-01-02 00:00:00 UTC, in seconds

@@ -1,65 +1,77 @@
-//! The caller's terminal: its modes and its size.
+//! The caller's terminal, while a sandbox's own is joined to it.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
-/// The modes of a terminal (termios(3)).
-#[derive(Debug, Clone)]
-pub struct Modes(Termios);
+/// A terminal in raw mode: every byte passes, nothing is echoed, no key makes a signal. Dropping it restores the mode
+/// that was found.
+#[derive(Debug)]
+pub struct RawMode {
+    terminal: OwnedFd,
+    before: Termios,
+}
 
-impl Modes {
-    /// These modes with every byte passed on as it is: no echo, no lines, no signals.
-    #[must_use]
-    pub fn raw(&self) -> Self {
-        let mut raw = self.clone();
-        raw.0.make_raw();
-        raw
+impl RawMode {
+    /// Switches `terminal`.
+    ///
+    /// # Errors
+    /// ENOTTY when it is none; as tcsetattr(3).
+    pub fn enter(terminal: impl AsFd) -> io::Result<Self> {
+        let terminal = terminal.as_fd().try_clone_to_owned()?;
+        let before = tcgetattr(&terminal)?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        tcsetattr(&terminal, OptionalActions::Now, &raw)?;
+        Ok(Self { terminal, before })
+    }
+
+    /// Gives `other` the mode that was found, so that the user's keys do there what they do at home.
+    ///
+    /// # Errors
+    /// As tcsetattr(3).
+    pub fn lend_mode(&self, other: impl AsFd) -> io::Result<()> {
+        Ok(tcsetattr(other, OptionalActions::Now, &self.before)?)
     }
 }
 
-/// The modes of the terminal `fd`; of a pseudo-terminal's master, those of its slave.
-///
-/// # Errors
-/// `ENOTTY` when it is no terminal.
-pub fn modes(fd: impl AsFd) -> io::Result<Modes> {
-    Ok(Modes(tcgetattr(fd)?))
+impl Drop for RawMode {
+    fn drop(&mut self) {
+        // A terminal that is gone needs no mode.
+        let _ = tcsetattr(&self.terminal, OptionalActions::Drain, &self.before);
+    }
 }
 
-/// Gives the terminal these modes at once.
+/// Gives the terminal `to` the window size of `from`.
 ///
 /// # Errors
-/// Those of tcsetattr(3).
-pub fn set_modes(fd: impl AsFd, modes: &Modes) -> io::Result<()> {
-    Ok(tcsetattr(fd, OptionalActions::Now, &modes.0)?)
-}
-
-/// Gives the terminal `to` the size of the terminal `from`; the programs in its foreground get SIGWINCH if it differs.
-///
-/// # Errors
-/// `ENOTTY` when one of them is no terminal.
-pub fn copy_size(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
+/// ENOTTY when one is none.
+pub fn copy_window_size(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
     Ok(tcsetwinsize(to, tcgetwinsize(from)?)?)
 }
 
-/// A new pseudo-terminal of `columns` by `rows`: master and slave.
 #[cfg(test)]
-pub(crate) fn pair(columns: u16, rows: u16) -> (std::fs::File, std::fs::File) {
-    use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let master = openpt(flags).unwrap();
-    grantpt(&master).unwrap();
-    unlockpt(&master).unwrap();
-    let slave = ioctl_tiocgptpeer(&master, flags).unwrap();
-    tcsetwinsize(&slave, rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 })
-        .unwrap();
-    (master.into(), slave.into())
-}
+mod tests {
+    use rustix::termios::LocalModes;
 
-/// Columns and rows.
-#[cfg(test)]
-pub(crate) fn size(fd: impl AsFd) -> (u16, u16) {
-    let size = tcgetwinsize(fd).unwrap();
-    (size.ws_col, size.ws_row)
+    use super::*;
+    use crate::sys::pty;
+
+    #[test]
+    fn the_mode_comes_back_and_the_size_goes_over() {
+        let (one, other) = (pty::open_pair(c"/dev/ptmx").unwrap(), pty::open_pair(c"/dev/ptmx").unwrap());
+        let canonical = |pair: &pty::Pair| tcgetattr(&pair.slave).unwrap().local_modes.contains(LocalModes::ICANON);
+        let raw = RawMode::enter(&one.slave).unwrap();
+        assert!(!canonical(&one));
+        raw.lend_mode(&other.master).unwrap();
+        assert!(canonical(&other));
+        drop(raw);
+        assert!(canonical(&one));
+        tcsetwinsize(&one.master, rustix::termios::Winsize { ws_row: 7, ws_col: 9, ws_xpixel: 0, ws_ypixel: 0 })
+            .unwrap();
+        copy_window_size(&one.slave, &other.master).unwrap();
+        assert_eq!(tcgetwinsize(&other.slave).unwrap().ws_col, 9);
+        assert!(RawMode::enter(std::fs::File::open("/dev/null").unwrap()).is_err());
+    }
 }

@@ -253,8 +253,8 @@ fn sigkill_of_sbx_leaves_nothing() {
     need!(Compiler);
     let project = Project::new().probe("");
     let mark = mark();
-    let script = format!("echo x > /src/left-{mark}; ./probe daemon {mark}; echo ready; exec ./probe daemon {mark}");
-    let mut live = project.sh(&format!("{script}; sleep 100")).start();
+    let script = format!("echo x > /src/left-{mark}; ./probe daemon {mark}; echo ready; sleep 100");
+    let mut live = project.sh(&script).start();
     live.wait_for_line("ready");
     let pid = live.pid();
     assert!(!processes(&mark).is_empty(), "the daemon runs");

@@ -4,6 +4,7 @@
 mod support;
 
 mod again;
+mod commands;
 mod config;
 mod isolation;
 mod layers;
