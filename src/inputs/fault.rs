@@ -96,6 +96,12 @@ pub enum Fault {
         /// The target, escaped.
         target: String,
     },
+    /// A name in an archive that is absolute, holds `..`, or goes through a link.
+    #[error("{path}: the name leaves the archive's tree")]
+    LeavesArchive {
+        /// The path, escaped.
+        path: String,
+    },
     /// Neither file, directory nor link.
     #[error("{path}: {kind} can't be an input")]
     Special {
@@ -155,6 +161,14 @@ impl Faults {
 
     pub(crate) fn into_result(self) -> Result<(), Self> {
         if self.list.is_empty() { Ok(()) } else { Err(self) }
+    }
+}
+
+impl FromIterator<Fault> for Faults {
+    fn from_iter<T: IntoIterator<Item = Fault>>(faults: T) -> Self {
+        let mut all = Self::default();
+        faults.into_iter().for_each(|fault| all.push(fault));
+        all
     }
 }
 

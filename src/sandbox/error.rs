@@ -8,6 +8,7 @@ use super::refusal::Refusal;
 use super::relay::RelayError;
 use super::scratch::ScratchError;
 use crate::inputs::InputError;
+use crate::inputs::rootfs::RootFsError;
 use crate::plan::PlanError;
 use crate::store::StoreError;
 use crate::store::records::RecordError;
@@ -19,6 +20,9 @@ pub enum SandboxError {
     /// The inputs can't be used.
     #[error(transparent)]
     Inputs(#[from] InputError),
+    /// The root file system can't be used.
+    #[error(transparent)]
+    RootFs(#[from] RootFsError),
     /// The store can't be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -86,6 +90,7 @@ impl SandboxError {
             Self::NotFound { .. } => 127,
             Self::NotExecutable { .. } => 126,
             Self::Inputs(_)
+            | Self::RootFs(_)
             | Self::Store(_)
             | Self::Plan(_)
             | Self::Directory { .. }
@@ -122,6 +127,7 @@ impl SandboxError {
                 Some("take it out of `outputs`, or let the command write it below the working directory".into())
             }
             Self::Inputs(_)
+            | Self::RootFs(_)
             | Self::Store(_)
             | Self::Directory { .. }
             | Self::Scratch(_)
