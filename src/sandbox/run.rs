@@ -15,6 +15,7 @@ use super::relay::Relay;
 use super::scratch::{self, Scratch};
 use super::supervise::{Carried, End, ROUTED, Remains, Supervisor};
 use super::{Options, Outcome, Prepared, Request, SandboxError, Stdin, launch, pty};
+use crate::config::model::ScratchKind;
 use crate::path::GuestPath;
 use crate::plan::step::Step;
 use crate::plan::{Namespace, env};
@@ -37,6 +38,9 @@ pub fn execute(
     options: &Options,
     clock: &mut Phases,
 ) -> Result<Outcome, SandboxError> {
+    if options.keep && request.settings.sandbox.scratch == ScratchKind::Memory {
+        return Err(SandboxError::KeptMemory);
+    }
     clock.phase("sweep");
     let project = request.project();
     let journals = store.project_dir(&project)?;
