@@ -40,7 +40,7 @@ pub struct Global {
     /// Say nothing but errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Say more
+    /// Say which files, store, digests and run it is about
     #[arg(short, long, global = true)]
     pub verbose: bool,
     /// Colour what sbx says [default: $SBX_COLOR, else auto]

@@ -279,6 +279,17 @@ fn hostile_names_are_shown_escaped_and_kept_in_json() {
     }
 }
 
+#[test]
+fn verbose_names_what_a_run_is_about() {
+    need!(Sandbox);
+    let project = Project::new();
+    let ended = project.sbx(["run", "-v", "echo", "a b"]).ok().stdout("a b\n");
+    let ended = ended.stderr_has("sbx: command echo 'a b'").stderr_has("/cache").stderr_has("sbx: run ");
+    let action =
+        ended.stderr.lines().find_map(|line| line.strip_prefix("sbx: action ")).expect("the action").to_owned();
+    project.sbx(["hash", "--", "echo", "a b"]).ok().stdout_has(&format!("action  {action}\n"));
+}
+
 // --- check, init, reports ------------------------------------------------------------------------------------------
 
 #[test]
