@@ -53,11 +53,12 @@ struct Context {
 
 /// Runs the command line of this process to its end.
 pub fn main() -> ExitCode {
-    let clock = Phases::new();
+    let mut clock = Phases::new();
+    clock.phase("arguments");
     let environment = Environment::of_this_process();
     // Until the command line is understood, only the variables speak of colour; a wrong one is told then.
     let colour = environment.colour(None).unwrap_or(crate::ui::Colour::Never);
-    let ui = Ui::new(Verbosity::Normal, colour);
+    let ui = Ui::new(Verbosity::Normal, colour, environment.is_dumb());
     report_panics(ui);
     if caller::is_setid() {
         return fail(&ui, &Error::SetId);
@@ -73,7 +74,7 @@ pub fn main() -> ExitCode {
         }
     };
     let ui = match environment.colour(arguments.global.color) {
-        Ok(colour) => Ui::new(resolve::verbosity(&arguments.global), colour),
+        Ok(colour) => Ui::new(resolve::verbosity(&arguments.global), colour, environment.is_dumb()),
         Err(error) => return fail(&ui, &error.into()),
     };
     let mut context = Context { global: arguments.global, environment, ui, clock };
