@@ -188,7 +188,7 @@ pub struct Subject {
 /// # Errors
 /// When a word is not UTF-8.
 pub fn subject(config: &Config, words: &Words) -> Result<Option<Subject>, ResolveError> {
-    let argv = words.words.iter().map(|word| utf8(word)).collect::<Result<Vec<_>, _>>()?;
+    let argv = words.words.iter().map(utf8).collect::<Result<Vec<_>, _>>()?;
     let Some(first) = argv.first() else { return Ok(None) };
     if !words.escaped
         && let Some(task) = config.tasks.get(first)

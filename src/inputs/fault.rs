@@ -32,6 +32,14 @@ pub enum InputError {
     /// The kernel has no openat2.
     #[error("this kernel has no openat2 (Linux 5.6), without which inputs can't be opened safely")]
     NoOpenat2,
+    /// What a mount shows can't be read.
+    #[error("can't read {}, which a mount shows", path.display())]
+    Mount {
+        /// The path.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -87,6 +95,12 @@ pub enum Fault {
         path: String,
         /// The target, escaped.
         target: String,
+    },
+    /// A name in an archive that is absolute, holds `..`, or goes through a link.
+    #[error("{path}: the name leaves the archive's tree")]
+    LeavesArchive {
+        /// The path, escaped.
+        path: String,
     },
     /// Neither file, directory nor link.
     #[error("{path}: {kind} can't be an input")]
@@ -147,6 +161,14 @@ impl Faults {
 
     pub(crate) fn into_result(self) -> Result<(), Self> {
         if self.list.is_empty() { Ok(()) } else { Err(self) }
+    }
+}
+
+impl FromIterator<Fault> for Faults {
+    fn from_iter<T: IntoIterator<Item = Fault>>(faults: T) -> Self {
+        let mut all = Self::default();
+        faults.into_iter().for_each(|fault| all.push(fault));
+        all
     }
 }
 

@@ -1,5 +1,6 @@
 //! Reading the files that the memo does not know, on all cores.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::num::NonZero;
@@ -7,12 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use super::Progress;
-use super::fault::{Fault, Faults, InputError};
+use super::fault::{Fault, Faults, InputError, printable};
 use super::stamp::{Memo, Stamp, Visited};
-use super::walk::{Found, Kind};
 use crate::digest::Digest;
 use crate::store::{PutError, Store};
-use crate::sys;
+use crate::sys::files::{Kind, open_beneath, status};
 
 /// How often a file is read at most when it changes meanwhile.
 const ATTEMPTS: usize = 3;
@@ -20,20 +20,21 @@ const ATTEMPTS: usize = 3;
 /// Files per thread below which another thread costs more than it brings.
 const FILES_PER_THREAD: usize = 16;
 
-/// A file to read.
-pub(super) struct Job<'a> {
-    pub(super) path: &'a str,
+/// A file of a tree as a walk met it.
+#[derive(Clone, Copy)]
+pub(super) struct Item<'a> {
+    /// Relative to the tree.
+    pub(super) path: &'a OsStr,
+    pub(super) stamp: Stamp,
     pub(super) executable: bool,
-    /// Its place among the files of the walk.
-    index: usize,
 }
 
 /// What is done with a file's content: it is stored, or its digest computed alone. The last argument is working space.
-pub(super) type Read<'a> = &'a (dyn Fn(&Job<'_>, &mut File, &mut Vec<u8>) -> Result<Digest, PutError> + Sync);
+pub(super) type Read<'a> = &'a (dyn Fn(&Item<'_>, &mut File, &mut Vec<u8>) -> Result<Digest, PutError> + Sync);
 
-/// The files of a walk.
+/// Files whose content is known.
 pub(super) struct Hashed {
-    /// Their digests, in the order of the walk.
+    /// Their digests, in the order of the items.
     pub(super) digests: Vec<Digest>,
     /// How many of them were read.
     pub(super) read: u64,
@@ -49,23 +50,24 @@ pub(super) struct Source<'a> {
     pub(super) progress: &'a dyn Progress,
 }
 
-/// Reads every file of the walk that `memo` does not know, and updates the memo.
+/// Reads every one of the `items` that `memo` does not know, and updates the memo.
 pub(super) fn hash_unknown(
     source: Source<'_>,
-    found: &[Found],
+    items: &[Item<'_>],
     memo: &Memo,
     store: &Store,
 ) -> Result<Hashed, InputError> {
     let mut records = memo.records();
     let mut jobs = Vec::new();
-    let mut files = Vec::with_capacity(found.len());
-    for found in found {
-        let Kind::File { stamp, executable } = found.kind else { continue };
-        let digest = records.find(&found.path, &stamp);
+    let mut files = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        // Two names that are not UTF-8 may look the same here; their stamps don't.
+        let path = item.path.to_string_lossy();
+        let digest = records.find(&path, &item.stamp);
         if digest.is_none() {
-            jobs.push(Job { path: &found.path, executable, index: files.len() });
+            jobs.push((index, *item));
         }
-        files.push(Visited { path: &found.path, stamp, digest });
+        files.push(Visited { path, stamp: item.stamp, digest });
     }
     if !jobs.is_empty() {
         let mut faults = Faults::default();
@@ -88,18 +90,18 @@ type Outcome = Result<(Stamp, Digest), InputError>;
 
 /// Reads the files of all jobs; the results stand in the order of the jobs. After an error of the store's no new job is
 /// begun.
-fn read_all(source: Source<'_>, jobs: &[Job<'_>]) -> Vec<(usize, Outcome)> {
+fn read_all(source: Source<'_>, jobs: &[(usize, Item<'_>)]) -> Vec<(usize, Outcome)> {
     let next = AtomicUsize::new(0);
     let work = || {
         let (mut done, mut buffer) = (Vec::new(), Vec::new());
-        while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let result = read_one(source, job, &mut buffer);
+        while let Some((index, item)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let result = read_one(source, item, &mut buffer);
             match &result {
                 Ok((_, digest)) => source.progress.hashed(digest.size),
                 Err(InputError::Faults(_)) => {}
                 Err(_) => next.store(jobs.len(), Ordering::Relaxed),
             }
-            done.push((job.index, result));
+            done.push((*index, result));
         }
         done
     };
@@ -124,29 +126,30 @@ fn threads_for(jobs: usize) -> usize {
     thread::available_parallelism().map_or(1, NonZero::get).min(jobs.div_ceil(FILES_PER_THREAD))
 }
 
-fn read_one(source: Source<'_>, job: &Job<'_>, buffer: &mut Vec<u8>) -> Outcome {
-    let unreadable = |source| fault(Fault::Unreadable { path: job.path.to_owned(), source });
+fn read_one(source: Source<'_>, item: &Item<'_>, buffer: &mut Vec<u8>) -> Outcome {
+    let shown = || printable(item.path.as_encoded_bytes());
+    let unreadable = |source| fault(Fault::Unreadable { path: shown(), source });
     for _ in 0..ATTEMPTS {
-        let mut file = sys::files::open_beneath(source.root, job.path).map_err(|error| match error.kind() {
+        let mut file = open_beneath(source.root, item.path).map_err(|error| match error.kind() {
             io::ErrorKind::Unsupported => InputError::NoOpenat2,
             _ => unreadable(error),
         })?;
-        let before = file.metadata().map_err(unreadable)?;
-        if !before.is_file() {
+        let before = status(&file).map_err(unreadable)?;
+        if before.kind != Kind::Regular {
             // Something else took its place since the walk.
             continue;
         }
         let before = Stamp::of(&before);
-        let digest = (source.read)(job, &mut file, buffer).map_err(|error| match error {
+        let digest = (source.read)(item, &mut file, buffer).map_err(|error| match error {
             PutError::Read(error) => unreadable(error),
             PutError::Store(error) => error.into(),
         })?;
-        let after = Stamp::of(&file.metadata().map_err(unreadable)?);
+        let after = Stamp::of(&status(&file).map_err(unreadable)?);
         if before == after && before.size == digest.size {
             return Ok((before, digest));
         }
     }
-    Err(fault(Fault::Changing { path: job.path.to_owned() }))
+    Err(fault(Fault::Changing { path: shown() }))
 }
 
 fn fault(fault: Fault) -> InputError {

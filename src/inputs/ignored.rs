@@ -81,8 +81,10 @@ impl Ignored {
         if self.levels.is_empty() {
             return None;
         }
-        let full = format!("{}{path}", self.above);
-        self.matched(&full, is_dir)
+        if self.above.is_empty() {
+            return self.matched(path, is_dir);
+        }
+        self.matched(&format!("{}{path}", self.above), is_dir)
     }
 
     /// The file whose rule ignores the project directory itself or one above it, if one does.

@@ -8,17 +8,24 @@ use crate::config::model::Settings;
 use crate::digest::Digest;
 use crate::path::GuestPath;
 use crate::store::{Family, Layers, ProjectKey, Store, StoreError, Variant};
+use crate::sys;
 
+mod archive;
 mod encoding;
 mod fault;
 mod hash;
+pub mod identity;
 mod ignored;
+mod image;
+mod look;
 mod patterns;
+pub mod rootfs;
+mod scan;
 mod stamp;
 mod tree;
 mod walk;
 
-use hash::{Hashed, Job, Source};
+use hash::{Hashed, Item, Source};
 use stamp::Memo;
 use walk::Kind;
 
@@ -135,14 +142,21 @@ fn gather(
         return Ok(Collected { manifest: Manifest::default(), hashed: 0 });
     }
     let patterns = patterns::Patterns::new(&settings.inputs)?;
-    let opened = File::open(root).map_err(|source| InputError::Root { path: root.to_owned(), source })?;
+    let opened = open_root(root)?;
     let memo = Memo::read(store.memo_path(project));
     let found = walk::walk(root, &patterns, settings.gitignore, progress)?;
-    let read = |job: &Job<'_>, file: &mut File, buffer: &mut Vec<u8>| {
-        store.put_file(file, Variant { executable: job.executable, family: Family::Inputs }, buffer)
+    let items: Vec<_> = found
+        .iter()
+        .filter_map(|found| match found.kind {
+            Kind::File { stamp, executable } => Some(Item { path: found.path.as_ref(), stamp, executable }),
+            _ => None,
+        })
+        .collect();
+    let read = |item: &Item<'_>, file: &mut File, buffer: &mut Vec<u8>| {
+        store.put_file(file, Variant { executable: item.executable, family: Family::Inputs }, buffer)
     };
-    let source = Source { root: &opened, read: &read, progress };
-    let Hashed { digests, read } = hash::hash_unknown(source, &found, &memo, store)?;
+    let Hashed { digests, read } =
+        hash::hash_unknown(Source { root: &opened, read: &read, progress }, &items, &memo, store)?;
     let mut digests = digests.into_iter();
     let entries = found
         .into_iter()
@@ -158,6 +172,10 @@ fn gather(
         })
         .collect();
     Ok(Collected { manifest: Manifest { entries }, hashed: read })
+}
+
+fn open_root(root: &Path) -> Result<File, InputError> {
+    sys::files::open_place(root).map_err(|source| InputError::Root { path: root.to_owned(), source })
 }
 
 /// [`collect`], then the tree with the inputs at `workdir` as overlay layers. When the store has lost a blob that the

@@ -7,9 +7,8 @@
 //!
 //! The memo is one file, sorted like the walk, read at once and merged with the walk step by step.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -17,6 +16,7 @@ use super::path_order;
 use crate::digest::Digest;
 use crate::store::frame::{Reader, put_text, read_frame};
 use crate::store::{Store, StoreError};
+use crate::sys::files::Status;
 
 /// A file's identity and state as stat(2) tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,21 +31,26 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
-    pub(crate) fn of(metadata: &Metadata) -> Self {
+    pub(crate) fn of(status: &Status) -> Self {
         Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.len(),
-            mtime: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
-            ctime: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+            device: status.device,
+            inode: status.inode,
+            size: status.size,
+            mtime: nanoseconds(status.mtime),
+            ctime: nanoseconds(status.ctime),
         }
+    }
+
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
+        let Self { device, inode, size, mtime, ctime } = self;
+        [device, inode, size, mtime.cast_unsigned(), ctime.cast_unsigned()].map(u64::to_le_bytes).concat()
     }
 }
 
 const SECOND: i64 = 1_000_000_000;
 
 /// Wraps beyond the year 2262, which keeps two times apart all the same.
-fn nanoseconds(seconds: i64, rest: i64) -> i64 {
+fn nanoseconds((seconds, rest): (i64, i64)) -> i64 {
     seconds.wrapping_mul(SECOND).wrapping_add(rest)
 }
 
@@ -63,7 +68,7 @@ const TICK: i64 = SECOND / 20;
 const COARSE_TICK: i64 = 2 * SECOND;
 
 /// True when a change after `start` can't leave a file with this `ctime`.
-fn is_settled(ctime: i64, start: i64) -> bool {
+pub(crate) fn is_settled(ctime: i64, start: i64) -> bool {
     let granularity = if ctime % SECOND == 0 { COARSE_TICK } else { TICK };
     ctime < start.saturating_sub(granularity)
 }
@@ -83,7 +88,7 @@ pub(crate) struct Memo {
 
 /// A file that the walk met: its state when it was read or last looked at, and its digest.
 pub(crate) struct Visited<'a> {
-    pub(crate) path: &'a str,
+    pub(crate) path: Cow<'a, str>,
     pub(crate) stamp: Stamp,
     /// `None` before it is read.
     pub(crate) digest: Option<Digest>,
@@ -114,7 +119,7 @@ impl Memo {
         let mut body = Vec::with_capacity(fresh + self.body.len());
         let mut records = self.records();
         for file in visited {
-            while let Some(record) = records.take_if(|record| path_order(record.path, file.path) == Ordering::Less) {
+            while let Some(record) = records.take_if(|record| path_order(record.path, &file.path) == Ordering::Less) {
                 if keep {
                     record.write(&mut body);
                 }
@@ -123,7 +128,7 @@ impl Memo {
             if let Some(digest) = file.digest
                 && is_settled(file.stamp.ctime, self.start)
             {
-                Record { path: file.path, stamp: file.stamp, hash: digest.hash }.write(&mut body);
+                Record { path: &file.path, stamp: file.stamp, hash: digest.hash }.write(&mut body);
             }
         }
         while let Some(record) = records.take_if(|_| keep) {
@@ -143,7 +148,7 @@ impl<'a> Records<'a> {
     /// The remembered hash of the file at `path`, if its stamp is still the remembered one. Paths must be asked for in
     /// the order of [`path_order`].
     pub(crate) fn find(&mut self, path: &str, stamp: &Stamp) -> Option<Digest> {
-        while self.take_if(|record| path_order(record.path, path) == Ordering::Less).is_some() {}
+        while self.take_if(|record| record.path != path && path_order(record.path, path).is_lt()).is_some() {}
         let record = self.take_if(|record| record.path == path)?;
         (record.stamp == *stamp).then_some(Digest { hash: record.hash, size: stamp.size })
     }
@@ -175,10 +180,7 @@ impl<'a> Record<'a> {
 
     fn write(&self, body: &mut Vec<u8>) {
         put_text(body, self.path);
-        let Stamp { device, inode, size, mtime, ctime } = self.stamp;
-        for value in [device, inode, size, mtime.cast_unsigned(), ctime.cast_unsigned()] {
-            body.extend_from_slice(&value.to_le_bytes());
-        }
+        body.extend_from_slice(&self.stamp.to_bytes());
         body.extend_from_slice(&self.hash);
     }
 }
@@ -209,7 +211,7 @@ mod tests {
 
     fn visited(path: &str, inode: u64) -> Visited<'_> {
         let digest = Some(Digest { hash: [u8::try_from(inode).unwrap(); 32], size: 5 });
-        Visited { path, stamp: stamp(inode), digest }
+        Visited { path: Cow::Borrowed(path), stamp: stamp(inode), digest }
     }
 
     #[test]

@@ -1,15 +1,14 @@
 //! Finding the inputs: one sorted walk over the directories that a pattern can reach.
 
 use std::ffi::OsStr;
-use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use walkdir::{DirEntry, WalkDir};
 
 use super::fault::{Fault, Faults, printable};
 use super::ignored::Ignored;
+use super::look::{Looker, Seen};
 use super::patterns::{Patterns, Verdict};
 use super::stamp::Stamp;
 use super::{OUTPUT_STAGING, Progress};
@@ -49,6 +48,7 @@ pub(super) fn walk(
         faults: Faults::default(),
         matched: vec![false; patterns.len()],
         hits: Vec::new(),
+        looker: Looker::default(),
         maybe_empty: None,
     };
     let whole = walk.ignored.as_ref().and_then(|ignored| ignored.whole_project().map(Path::to_owned));
@@ -70,6 +70,7 @@ struct Walk<'a> {
     /// Which patterns have matched something.
     matched: Vec<bool>,
     hits: Vec<usize>,
+    looker: Looker,
     /// A directory that is an input when it turns out to be empty, and its depth.
     maybe_empty: Option<(String, usize)>,
 }
@@ -156,7 +157,7 @@ impl Walk<'_> {
             return if descend { self.enter(&path, entry.depth()) } else { Descend::Yes };
         }
         self.note_matched();
-        match read_kind(entry, &path) {
+        match self.read_kind(entry, &path) {
             Ok(kind) => self.found.push(Found { path: path.into_owned(), kind }),
             Err(fault) => self.faults.push(fault),
         }
@@ -175,6 +176,19 @@ impl Walk<'_> {
     fn note_matched(&mut self) {
         for hit in &self.hits {
             self.matched[*hit] = true;
+        }
+    }
+
+    /// What stands at an input that is no directory.
+    fn read_kind(&mut self, entry: &DirEntry, path: &str) -> Result<Kind, Fault> {
+        let path = path.to_owned();
+        match self.looker.look(entry) {
+            Ok(Seen::File { stamp, executable }) => Ok(Kind::File { stamp, executable }),
+            Ok(Seen::Symlink { target }) => check_target(path, target.as_os_str().as_bytes()),
+            Ok(Seen::Special(kind)) => Err(Fault::Special { path, kind }),
+            // It was none when its directory was listed.
+            Ok(Seen::Directory) => Err(Fault::Changing { path }),
+            Err(source) => Err(Fault::Unreadable { path, source }),
         }
     }
 
@@ -248,13 +262,15 @@ enum Near {
     Ignored(PathBuf),
 }
 
-fn sorted(root: &Path) -> walkdir::IntoIter {
+pub(super) fn sorted(root: &Path) -> walkdir::IntoIter {
     WalkDir::new(root).sort_by_file_name().into_iter()
 }
 
-/// `path` below `root`, empty for `root` itself.
-fn relative<'a>(root: &Path, path: &'a Path) -> &'a [u8] {
-    path.strip_prefix(root).unwrap_or(path).as_os_str().as_bytes()
+/// `path`, which walkdir made by appending names to `root`, below `root`; empty for `root` itself.
+pub(super) fn relative<'a>(root: &Path, path: &'a Path) -> &'a [u8] {
+    let (root, path) = (root.as_os_str().as_bytes(), path.as_os_str().as_bytes());
+    let below = path.strip_prefix(root).unwrap_or(path);
+    below.strip_prefix(b"/").unwrap_or(below)
 }
 
 /// Where sbx itself stages outputs before it renames them into the project.
@@ -266,7 +282,7 @@ fn within_git(path: &str) -> bool {
     path.split('/').any(|name| name == ".git")
 }
 
-fn unusable_name(bytes: &[u8]) -> Option<Fault> {
+pub(super) fn unusable_name(bytes: &[u8]) -> Option<Fault> {
     match str::from_utf8(bytes) {
         Err(_) => Some(Fault::NotUtf8 { path: printable(bytes) }),
         Ok(path) if path.chars().any(char::is_control) => Some(Fault::ControlCharacter { path: printable(bytes) }),
@@ -274,30 +290,9 @@ fn unusable_name(bytes: &[u8]) -> Option<Fault> {
     }
 }
 
-/// What stands at an input that is no directory.
-fn read_kind(entry: &DirEntry, path: &str) -> Result<Kind, Fault> {
-    let unreadable = |source| Fault::Unreadable { path: path.to_owned(), source };
-    let kind = entry.file_type();
-    if kind.is_symlink() {
-        let target = fs::read_link(entry.path()).map_err(unreadable)?;
-        return check_target(path, target.as_os_str().as_bytes());
-    }
-    let metadata = entry.metadata().map_err(|error| unreadable(error.into()))?;
-    if metadata.is_file() {
-        return Ok(Kind::File { stamp: Stamp::of(&metadata), executable: metadata.mode() & 0o100 != 0 });
-    }
-    let kind = match kind {
-        kind if kind.is_fifo() => "a FIFO",
-        kind if kind.is_socket() => "a socket",
-        kind if kind.is_block_device() || kind.is_char_device() => "a device",
-        _ => "what is neither file, directory nor link",
-    };
-    Err(Fault::Special { path: path.to_owned(), kind })
-}
-
 /// A link's target as it may stand in the tree: text, and not pointing out of it.
-fn check_target(path: &str, target: &[u8]) -> Result<Kind, Fault> {
-    let (path, shown) = (path.to_owned(), printable(target));
+fn check_target(path: String, target: &[u8]) -> Result<Kind, Fault> {
+    let shown = printable(target);
     match str::from_utf8(target) {
         Ok(text) if !text.is_empty() && !text.chars().any(char::is_control) => {
             if leaves_tree(&path, text) {

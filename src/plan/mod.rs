@@ -119,7 +119,14 @@ impl Plan {
             Step::FixAddresses => Some("fixed-addresses"),
             _ => None,
         });
-        namespaces.chain(walls.map(str::to_owned)).collect()
+        // PID 1 and the command each begin a session; that is one wall.
+        let mut all: Vec<String> = Vec::new();
+        for wall in namespaces.chain(walls.map(str::to_owned)) {
+            if !all.contains(&wall) {
+                all.push(wall);
+            }
+        }
+        all
     }
 }
 
@@ -185,6 +192,8 @@ pub enum PlanError {
     Unreadable { what: &'static str, path: String, reason: String },
     #[error("the source of the mount at {target} does not exist: {path}")]
     MountMissing { target: GuestPath, path: String },
+    #[error("{what}: {path} leads into {place}, which is the host kernel's and can't be shown inside")]
+    KernelPlace { what: &'static str, path: String, place: String },
     #[error("the rootfs has /{name} as something else than a directory")]
     RootfsTop { name: String },
     #[error("`limits.open_files` is {wanted}, but the caller's own hard limit is {hard}")]
@@ -204,6 +213,9 @@ impl PlanError {
             Self::MountMissing { .. } => Some("relative sources begin at the directory of sandbox.toml".into()),
             Self::RootfsTop { name } => Some(format!("make /{name} a directory in the rootfs, or leave it out")),
             Self::OpenFiles { hard, .. } => Some(format!("ask for at most {hard}, or raise it with `ulimit -Hn`")),
+            Self::KernelPlace { .. } => {
+                Some("the sandbox has a /proc and a /dev of its own; name something else".into())
+            }
             Self::Nul => None,
         }
     }
@@ -215,6 +227,8 @@ const SHARED_MEMORY: u64 = 1 << 30;
 const STACK: u64 = 8 << 20;
 /// The soft limit of open files that most distributions begin with.
 const OPEN_FILES: u64 = 1024;
+/// Where the host's kernel speaks; a link in a mount's source must not lead there.
+const KERNEL_PLACES: [&str; 3] = ["/proc", "/sys", "/dev"];
 /// Places that sbx makes itself.
 const OWN_PLACES: [&str; 6] = ["/", "/proc", "/dev", "/sys", "/tmp", "/etc"];
 
@@ -295,6 +309,7 @@ fn setup(settings: &Settings, facts: &Facts, binds: Vec<Bind>) -> Result<Vec<Ste
         Step::JoinOwnKeyring,
         Step::ForbidNewPrivileges,
         Step::DropCapabilities,
+        Step::BeginSession,
         Step::HideInit,
     ]);
     Ok(steps)
@@ -383,6 +398,9 @@ fn bind(
     writable: bool,
 ) -> Result<Bind, PlanError> {
     match place {
+        HostPlace::Found { path, .. } if KERNEL_PLACES.iter().any(|kernel| path.starts_with(kernel)) => {
+            Err(PlanError::KernelPlace { what, path: named.to_owned(), place: path.display().to_string() })
+        }
         HostPlace::Found { path, directory, device, inode } => Ok(Bind {
             source: path.clone(),
             target: target.clone(),

@@ -68,7 +68,7 @@ pub enum Step {
     DropCapabilities,
     /// Close PID 1 to inspection from inside.
     HideInit,
-    /// Begin a session without a terminal.
+    /// Begin a session without a terminal: PID 1 one of its own, the command another.
     BeginSession,
     /// Make the sandbox's own terminal the controlling one and the standard streams.
     TakeTerminal,

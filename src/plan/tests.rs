@@ -114,6 +114,19 @@ fn what_the_machine_lacks_is_an_error_with_a_way_out() {
 }
 
 #[test]
+fn a_source_that_leads_to_the_kernel_is_refused() {
+    let settings = Settings {
+        mounts: vec![Mount { source: "link".into(), target: guest("/opt/p"), identity: MountIdentity::Metadata }],
+        ..Settings::default()
+    };
+    for (path, refused) in [("/proc", true), ("/sys/kernel", true), ("/dev/shm/x", true), ("/devel", false)] {
+        let facts = Facts { mounts: vec![found(path, true)], ..facts() };
+        let result = build(&settings, &facts, &invocation());
+        assert_eq!(matches!(result, Err(PlanError::KernelPlace { .. })), refused, "{path}");
+    }
+}
+
+#[test]
 fn an_image_may_not_have_a_link_where_the_sandbox_has_a_directory() {
     let settings = Settings { rootfs: Rootfs::Dir("root".into()), ..Settings::default() };
     for name in ["proc", "dev", "etc", "tmp", "src"] {

@@ -8,6 +8,7 @@ use super::refusal::Refusal;
 use super::relay::RelayError;
 use super::scratch::ScratchError;
 use crate::inputs::InputError;
+use crate::inputs::rootfs::RootFsError;
 use crate::plan::PlanError;
 use crate::store::StoreError;
 use crate::store::records::RecordError;
@@ -19,6 +20,9 @@ pub enum SandboxError {
     /// The inputs can't be used.
     #[error(transparent)]
     Inputs(#[from] InputError),
+    /// The root file system can't be used.
+    #[error(transparent)]
+    RootFs(#[from] RootFsError),
     /// The store can't be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -37,6 +41,9 @@ pub enum SandboxError {
     /// A call of sbx's own failed on the host's side.
     #[error("the kernel refused a call")]
     Kernel(#[source] CallError),
+    /// A scratch directory in memory can't outlive the run.
+    #[error("a scratch directory in memory ends with the run and can't be kept")]
+    KeptMemory,
     /// Something on the way could not be opened.
     #[error("can't prepare the command's streams")]
     Streams(#[source] std::io::Error),
@@ -83,11 +90,13 @@ impl SandboxError {
             Self::NotFound { .. } => 127,
             Self::NotExecutable { .. } => 126,
             Self::Inputs(_)
+            | Self::RootFs(_)
             | Self::Store(_)
             | Self::Plan(_)
             | Self::Directory { .. }
             | Self::Scratch(_)
             | Self::Kernel(_)
+            | Self::KeptMemory
             | Self::Streams(_)
             | Self::Refused(_)
             | Self::Vanished
@@ -109,6 +118,7 @@ impl SandboxError {
             Self::NotFound { path, .. } => Some(format!(
                 "PATH inside is {path}; what is elsewhere on this machine needs a [[mount]] and its directory in env.set.PATH"
             )),
+            Self::KeptMemory => Some("set `sandbox.scratch = \"disk\"`, or leave `--keep` out".into()),
             Self::NotExecutable { errno: Errno::EACCES, .. } => Some("it needs its executable bit (chmod +x)".into()),
             Self::NotExecutable { errno: Errno::ENOEXEC, .. } => {
                 Some("a script must begin with a `#!` line; sbx never guesses a shell".into())
@@ -117,6 +127,7 @@ impl SandboxError {
                 Some("take it out of `outputs`, or let the command write it below the working directory".into())
             }
             Self::Inputs(_)
+            | Self::RootFs(_)
             | Self::Store(_)
             | Self::Directory { .. }
             | Self::Scratch(_)

@@ -24,14 +24,16 @@ use std::path::PathBuf;
 pub use error::SandboxError;
 pub use run::execute;
 
-use crate::config::model::{Rootfs, Settings};
+use crate::action::policy::ContentIdentity;
+use crate::config::model::{MountIdentity, Settings};
 use crate::digest::Digest;
 use crate::inputs::{self, Entry, Manifest, Node, Progress};
 use crate::path::RelPath;
 use crate::plan::skeleton::{Place, Skeleton};
-use crate::plan::{self, Invocation, Plan};
+use crate::plan::{self, Facts, HostPlace, Invocation, Plan};
 use crate::record::Record;
 use crate::store::{Layers, ProjectKey, Store, StoreError};
+use identity::Contents;
 use phases::Phases;
 
 /// What is to be run, and for whom.
@@ -85,7 +87,7 @@ pub struct Options {
 pub struct Prepared {
     /// The inputs.
     pub manifest: Manifest,
-    /// Their root digest.
+    /// The root digest of the input tree as the sandbox sees it, with the inputs at their place.
     pub input_root: Digest,
     /// The action's digest.
     pub action: Digest,
@@ -125,7 +127,7 @@ pub fn prepare(
     let project = request.project();
     clock.phase("inputs");
     let (collected, layers) = inputs::prepare(&request.project_root, settings, store, &project, progress)?;
-    let rootfs = rootfs(store, request)?;
+    let rootfs = inputs::rootfs::prepare(&settings.rootfs, &request.project_root, store, progress)?;
 
     clock.phase("plan");
     let facts = facts::gather(
@@ -133,7 +135,7 @@ pub fn prepare(
         &request.project_root,
         store.path(),
         project.as_str(),
-        rootfs.as_ref().map(|(manifest, _)| manifest),
+        rootfs.as_ref().map(|(rootfs, _)| &rootfs.manifest),
     )
     .map_err(SandboxError::Kernel)?;
     let invocation = Invocation {
@@ -144,25 +146,44 @@ pub fn prepare(
     };
     let plan = plan::build(settings, &facts, &invocation)?;
     let mut lower = layers.lower;
+    let input_root = collected.manifest.root_digest_at(&settings.sandbox.workdir);
+    let contents = Contents {
+        mounts: mount_identities(store, settings, &facts, progress)?,
+        rootfs: rootfs.as_ref().map(|(rootfs, _)| rootfs.manifest.root_digest()),
+    };
+    let action = identity::of(&plan, settings, input_root, &contents).action_digest;
+
     let mut below_root = Vec::new();
     let skeleton = skeleton_layers(store, &plan.skeleton)?;
+    let rootfs = rootfs.map(|(rootfs, layers)| (rootfs.manifest, layers));
     for (manifest, layers) in [Some(skeleton), rootfs].into_iter().flatten() {
         lower.extend(layers.lower);
         below_root.push(manifest);
     }
-    let input_root = collected.manifest.root_digest();
-    let action = input_root;
     Ok(Prepared { input_root, manifest: collected.manifest, action, plan, below_root, lower })
 }
 
-/// The root file system that the settings name, in the store; `None` for the host's.
-fn rootfs(store: &Store, request: &Request) -> Result<Option<(Manifest, Layers)>, SandboxError> {
-    let manifest = match &request.settings.rootfs {
-        Rootfs::Host(_) => return Ok(None),
-        _ => Manifest::default(),
-    };
-    let layers = store.materialise(&manifest, None, None)?;
-    Ok(Some((manifest, layers)))
+/// What stands for the content of each mount. The plan is made, so every source is there.
+fn mount_identities(
+    store: &Store,
+    settings: &Settings,
+    facts: &Facts,
+    progress: &dyn Progress,
+) -> Result<Vec<ContentIdentity>, SandboxError> {
+    let mut identities = Vec::with_capacity(settings.mounts.len());
+    for (mount, place) in settings.mounts.iter().zip(&facts.mounts) {
+        let HostPlace::Found { path, .. } = place else { continue };
+        identities.push(match &mount.identity {
+            MountIdentity::Declared(version) => ContentIdentity::Declared(version.clone()),
+            MountIdentity::Content => {
+                ContentIdentity::Content(inputs::identity::content(path, store, progress)?.to_string())
+            }
+            MountIdentity::Metadata => {
+                ContentIdentity::Metadata(inputs::identity::metadata(path, progress)?.to_string())
+            }
+        });
+    }
+    Ok(identities)
 }
 
 /// The caller's place below the project's root; a caller who stands elsewhere starts in the root.

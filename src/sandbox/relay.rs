@@ -31,6 +31,9 @@ pub enum RelayError {
     /// The caller's side failed, for example because its disk is full.
     #[error("can't write what the command printed")]
     Write(#[source] io::Error),
+    /// The caller's terminal could not be joined to the sandbox's.
+    #[error("can't use the terminal")]
+    Terminal(#[source] io::Error),
 }
 
 /// One stream on its way.

@@ -15,7 +15,8 @@ use super::relay::Relay;
 use super::scratch::{self, Scratch};
 use super::supervise::{Carried, End, ROUTED, Remains, Supervisor};
 use super::{Options, Outcome, Prepared, Request, SandboxError, Stdin, launch, pty};
-use crate::path::{GuestPath, RelPath};
+use crate::config::model::ScratchKind;
+use crate::path::GuestPath;
 use crate::plan::step::Step;
 use crate::plan::{Namespace, env};
 use crate::record::{self, Changes, Exit, Output, Record};
@@ -23,6 +24,7 @@ use crate::store::{Store, records};
 use crate::sys::clone::Ended;
 use crate::sys::errno::Errno;
 use crate::sys::event::{Signals, signal};
+use crate::sys::process;
 
 /// Runs what was prepared.
 ///
@@ -36,6 +38,9 @@ pub fn execute(
     options: &Options,
     clock: &mut Phases,
 ) -> Result<Outcome, SandboxError> {
+    if options.keep && request.settings.sandbox.scratch == ScratchKind::Memory {
+        return Err(SandboxError::KeptMemory);
+    }
     clock.phase("sweep");
     let project = request.project();
     let journals = store.project_dir(&project)?;
@@ -115,6 +120,7 @@ fn supervised(
     let (streams, carried) = streams(options.stdin).map_err(SandboxError::Streams)?;
     let program = Program::new(&prepared.plan, &places, streams).map_err(SandboxError::Streams)?;
     let signals = Signals::route(&ROUTED).map_err(SandboxError::Kernel)?;
+    process::drop_groups().map_err(SandboxError::Kernel)?;
     let init = launch::launch(&program).map_err(Refusal::of_launch)?;
     // Our copies of the command's ends must go, or the streams would never end.
     drop(program);
@@ -288,12 +294,9 @@ fn undeclared(request: &Request, prepared: &Prepared, upper: &OwnedFd) -> Result
     let workdir = &settings.sandbox.workdir;
     let existed = |path: &str| {
         let Ok(path) = GuestPath::new(path) else { return false };
-        if let Some(below) = path.as_str().strip_prefix(workdir.as_str()).and_then(|below| below.strip_prefix('/')) {
-            if RelPath::new(below).is_ok() && prepared.manifest.has(below) {
-                return true;
-            }
-        }
-        prepared.below_root.iter().any(|manifest| manifest.has(path.relative()))
+        let below = path.as_str().strip_prefix(workdir.as_str()).and_then(|below| below.strip_prefix('/'));
+        below.is_some_and(|below| prepared.manifest.has(below))
+            || prepared.below_root.iter().any(|manifest| manifest.has(path.relative()))
     };
     let ignored = ["/tmp", "/dev", "/proc", env::home(settings.sandbox.uid)]
         .map(|path| GuestPath::new(path).expect("a constant path"));

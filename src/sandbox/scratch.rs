@@ -75,11 +75,17 @@ impl Scratch {
         remove(&self.all, &self.name)
     }
 
-    /// Leaves it where it is, for the user to look at and to delete.
+    /// Leaves its upper layer for the user to look at and to delete; its new place.
     ///
     /// # Errors
     /// When it can't be moved out of the sweep's way.
     pub fn keep(self) -> Result<PathBuf, ScratchError> {
+        // Only the upper layer is of use; the kernel's own directories in the others are closed even to their owner.
+        let directory = File::open(self.path()).map_err(failed("open", &self.path()))?;
+        for name in ["work", "root", "memory"] {
+            beneath::remove_tree(&directory, name.as_ref())
+                .map_err(|error| failed("remove", &self.path().join(&error.path))(error.source))?;
+        }
         let kept = self.all.with_file_name("kept-scratch");
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&kept).map_err(failed("make", &kept))?;
         let to = kept.join(&self.name);
@@ -146,6 +152,6 @@ mod tests {
         let store = tempfile::tempdir().unwrap();
         let kept = Scratch::make(store.path(), "one").unwrap().keep().unwrap();
         sweep(store.path());
-        assert!(kept.join("root").exists());
+        assert_eq!(fs::read_dir(kept).unwrap().count(), 0);
     }
 }

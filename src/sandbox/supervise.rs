@@ -86,7 +86,7 @@ pub struct Supervisor<'a> {
     over: bool,
 }
 
-/// What the loop needs from the caller when a terminal arrives: the relays for it, and a resize on SIGWINCH.
+/// The caller's terminal, as the loop needs it when the sandbox has one of its own.
 pub trait Terminal {
     /// The sandbox's terminal is there: `master` is its outer end.
     ///
@@ -95,6 +95,10 @@ pub trait Terminal {
     fn attach(&mut self, master: &OwnedFd) -> Result<Carried, RelayError>;
     /// The caller's window has another size.
     fn resized(&mut self, master: &OwnedFd);
+    /// sbx is about to be stopped: the caller's terminal goes back to how it was.
+    fn paused(&mut self);
+    /// sbx goes on.
+    fn resumed(&mut self, master: &OwnedFd);
 }
 
 fn interest(relay: Option<&Relay>) -> Option<(BorrowedFd<'_>, Interest)> {
@@ -184,7 +188,11 @@ impl<'a> Supervisor<'a> {
             }
             signal::TSTP => {
                 self.ask(Request::Freeze);
+                terminal.paused();
                 event::stop_self();
+                if let Some(master) = &self.terminal {
+                    terminal.resumed(master);
+                }
                 self.ask(Request::Thaw);
             }
             signal::INT if self.interrupts > 0 => {

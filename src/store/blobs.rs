@@ -1,12 +1,13 @@
 //! Blobs: file contents by digest, with the mode and times that a sandbox shows.
 
 use std::fs::{self, File, FileTimes, Metadata};
-use std::io::{self, Read as _, Seek as _, Write as _};
+use std::io::{self, Read, Seek as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest as _, Sha256};
+use tempfile::NamedTempFile;
 
 use super::{MTIME, Store, StoreError, publish};
 use crate::digest::Digest;
@@ -76,16 +77,12 @@ impl Store {
 
     fn put(&self, bytes: &[u8], variant: Variant) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
-        let path = self.blob_path(&digest, variant, 0);
-        if is_whole(&path, &digest, variant.executable) {
+        if is_whole(&self.blob_path(&digest, variant, 0), &digest, variant.executable) {
             return Ok(digest);
         }
         let mut temp = self.temp_file()?;
         temp.write_all(bytes).map_err(StoreError::io("write", temp.path()))?;
-        seal(temp.as_file(), variant.executable).map_err(StoreError::io("write", temp.path()))?;
-        // Closed before it gets its name: a file that is open for writing can't be executed (ETXTBSY).
-        publish(temp.into_temp_path(), &path)?;
-        Ok(digest)
+        self.keep(temp, digest, variant)
     }
 
     /// Stores the rest of `source`, hashing the very bytes that are stored.
@@ -102,26 +99,55 @@ impl Store {
         buffer: &mut Vec<u8>,
     ) -> Result<Digest, PutError> {
         read_chunk(source, buffer).map_err(PutError::Read)?;
+        if buffer.len() == CHUNK {
+            let mut temp = self.temp_file()?;
+            if sys::files::clone_content(source, temp.as_file()).is_ok() {
+                temp.as_file_mut().rewind().map_err(StoreError::io("read", temp.path()))?;
+                let digest = hash_file(temp.as_file_mut(), buffer).map_err(|error| match error {
+                    PutError::Read(source) => StoreError::io("read", temp.path())(source),
+                    PutError::Store(error) => error,
+                })?;
+                return Ok(self.keep(temp, digest, variant)?);
+            }
+        }
+        self.put_rest(source, variant, buffer)
+    }
+
+    /// Stores what `source` has to give; see [`Store::put_file`].
+    pub(crate) fn put_stream(
+        &self,
+        source: &mut dyn Read,
+        variant: Variant,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Digest, PutError> {
+        read_chunk(source, buffer).map_err(PutError::Read)?;
+        self.put_rest(source, variant, buffer)
+    }
+
+    /// Stores the first chunk, which is in `buffer`, and what follows it in `source`.
+    fn put_rest(&self, source: &mut dyn Read, variant: Variant, buffer: &mut Vec<u8>) -> Result<Digest, PutError> {
         if buffer.len() < CHUNK {
             return Ok(self.put(buffer, variant)?);
         }
         let mut temp = self.temp_file()?;
-        let digest = if sys::files::clone_content(source, temp.as_file()).is_ok() {
-            hash(temp.as_file_mut(), buffer).map_err(StoreError::io("read", temp.path()))?
-        } else {
-            let mut hasher = Sha256::new();
-            let mut size = 0;
-            while !buffer.is_empty() {
-                hasher.update(&*buffer);
-                size += buffer.len() as u64;
-                temp.write_all(buffer).map_err(StoreError::io("write", temp.path()))?;
-                read_chunk(source, buffer).map_err(PutError::Read)?;
-            }
-            Digest { hash: hasher.finalize().into(), size }
-        };
+        let mut hasher = Sha256::new();
+        let mut size = 0;
+        while !buffer.is_empty() {
+            hasher.update(&*buffer);
+            size += buffer.len() as u64;
+            temp.write_all(buffer).map_err(StoreError::io("write", temp.path()))?;
+            read_chunk(source, buffer).map_err(PutError::Read)?;
+        }
+        let digest = Digest { hash: hasher.finalize().into(), size };
+        Ok(self.keep(temp, digest, variant)?)
+    }
+
+    /// Gives a finished file its name, unless the store has it already.
+    fn keep(&self, temp: NamedTempFile, digest: Digest, variant: Variant) -> Result<Digest, StoreError> {
         let path = self.blob_path(&digest, variant, 0);
         if !is_whole(&path, &digest, variant.executable) {
             seal(temp.as_file(), variant.executable).map_err(StoreError::io("write", temp.path()))?;
+            // Closed before it gets its name: a file that is open for writing can't be executed (ETXTBSY).
             publish(temp.into_temp_path(), &path)?;
         }
         Ok(digest)
@@ -178,12 +204,12 @@ pub(super) fn seal(file: &File, executable: bool) -> io::Result<()> {
     file.set_times(FileTimes::new().set_accessed(time).set_modified(time))
 }
 
-fn hash(file: &mut File, buffer: &mut Vec<u8>) -> io::Result<Digest> {
-    file.rewind()?;
+/// The digest of the rest of `file`, of which nothing is stored.
+pub(crate) fn hash_file(file: &mut File, buffer: &mut Vec<u8>) -> Result<Digest, PutError> {
     let mut hasher = Sha256::new();
     let mut size = 0;
     loop {
-        read_chunk(file, buffer)?;
+        read_chunk(file, buffer).map_err(PutError::Read)?;
         if buffer.is_empty() {
             return Ok(Digest { hash: hasher.finalize().into(), size });
         }
@@ -193,8 +219,8 @@ fn hash(file: &mut File, buffer: &mut Vec<u8>) -> io::Result<Digest> {
 }
 
 /// Fills `buffer` with the next [`CHUNK`] bytes, fewer only at the end of the file.
-fn read_chunk(file: &mut File, buffer: &mut Vec<u8>) -> io::Result<()> {
+fn read_chunk(source: &mut dyn Read, buffer: &mut Vec<u8>) -> io::Result<()> {
     buffer.clear();
-    file.take(CHUNK as u64).read_to_end(buffer)?;
+    source.take(CHUNK as u64).read_to_end(buffer)?;
     Ok(())
 }

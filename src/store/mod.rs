@@ -11,6 +11,9 @@
 //! roots/<hex>             the same for the file system outside of the project
 //! deltas/<hex>-<hex>      what changes the first tree into the second one
 //! projects/<key>/         the memo of a project's files, and the last tree made in full
+//! mounts/<key>            the memo of a mounted directory's files
+//! rootfs/<key>            the memo of a root file system's files, or what an archive held
+//! images/<hex>            what an image held, by the digest of its manifest
 //! tmp/                    what is being written
 //! ```
 
@@ -33,7 +36,7 @@ mod layer;
 pub mod records;
 mod trees;
 
-pub(crate) use blobs::{Family, PutError, Variant};
+pub(crate) use blobs::{Family, PutError, Variant, hash_file};
 pub use trees::Layers;
 
 /// The access and modification time of everything that a sandbox sees of the store: 1980-01-02 00:00:00 UTC, in seconds
@@ -47,8 +50,7 @@ const VERSION: &str = "1\n";
 const TEMP_LIFE: Duration = Duration::from_hours(24);
 
 /// What can stand in a store that is just being made.
-const NAMES: [&str; 11] =
-    ["blobs", "trees", "roots", "deltas", "projects", "runs", "scratch", "kept", "kept-scratch", "tmp", "version"];
+const NAMES: [&str; 3] = ["projects", "tmp", "version"];
 
 /// Why the store can't do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -176,6 +178,11 @@ impl Store {
         self.project_path(project).join("memo")
     }
 
+    /// Where what is remembered about the host's `path` is kept, for the given purpose.
+    pub(crate) fn memory_of(&self, purpose: &str, path: &Path) -> PathBuf {
+        self.dir.join(purpose).join(ProjectKey::new(path).as_str())
+    }
+
     /// Forgets what is remembered about the files of `project`, so that all of them are hashed again.
     ///
     /// # Errors
@@ -206,6 +213,10 @@ impl Store {
         for entry in entries {
             let entry = entry.map_err(StoreError::io("list", &self.dir))?;
             if !NAMES.iter().any(|name| entry.file_name() == *name) {
+                // Another process may have made the store since, and be using it.
+                if self.dir.join("version").exists() {
+                    return Ok(());
+                }
                 return Err(StoreError::NotAStore { path: self.dir.clone() });
             }
         }

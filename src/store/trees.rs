@@ -8,7 +8,7 @@ use super::delta::{Change, Delta};
 use super::frame::read_frame;
 use super::layer::{Layer, Occurrences, Whiteout, occurrences};
 use super::{ProjectKey, Store, StoreError};
-use crate::digest::parse_hex;
+use crate::digest::{Digest, parse_hex};
 use crate::inputs::Manifest;
 use crate::path::GuestPath;
 
@@ -18,6 +18,8 @@ pub struct Layers {
     /// Relative to the store's directory, topmost first; only characters of `[0-9a-z/-]`, so that mount options need no
     /// escapes.
     pub lower: Vec<String>,
+    /// The root digest of the tree that they show.
+    pub root: Digest,
 }
 
 /// Below this many entries a full tree costs no more than a delta.
@@ -44,23 +46,24 @@ impl Store {
         prefix: Option<&GuestPath>,
         project: Option<&ProjectKey>,
     ) -> Result<Layers, StoreError> {
-        let root = GuestPath::new("/").expect("a constant path");
+        let top = GuestPath::new("/").expect("a constant path");
         let (family, at) = match prefix {
             Some(prefix) => (Family::Inputs, prefix),
-            None => (Family::RootFs, &root),
+            None => (Family::RootFs, &top),
         };
-        let tree = Tree { family, at, hex: manifest.root_digest_at(at).hex() };
+        let root = manifest.root_digest_at(at);
+        let tree = Tree { family, at, hex: root.hex() };
         let base = project.map(|project| self.project_path(project).join("base"));
         if !self.has(&tree.layer()) {
-            if let Some(layers) = self.over_base(manifest, &tree, base.as_deref())? {
-                return Ok(layers);
+            if let Some(lower) = self.over_base(manifest, &tree, base.as_deref())? {
+                return Ok(Layers { lower, root });
             }
             self.make_full(manifest, &tree)?;
         }
         if let Some(base) = base {
             self.remember_base(&base, &tree)?;
         }
-        Ok(Layers { lower: vec![tree.layer()] })
+        Ok(Layers { lower: vec![tree.layer()], root })
     }
 
     /// The delta over the project's last full tree; `None` when there is no such tree or a full one is better.
@@ -69,17 +72,17 @@ impl Store {
         manifest: &Manifest,
         tree: &Tree<'_>,
         base: Option<&Path>,
-    ) -> Result<Option<Layers>, StoreError> {
+    ) -> Result<Option<Vec<String>>, StoreError> {
         let Some(base) = base.and_then(|base| Tree::parse(&fs::read_to_string(base).ok()?, tree)) else {
             return Ok(None);
         };
         let layer = format!("deltas/{}-{}", base.hex, tree.hex);
-        let layers = Layers { lower: vec![layer.clone(), base.layer()] };
+        let lower = vec![layer.clone(), base.layer()];
         if !self.has(&base.layer()) {
             return Ok(None);
         }
         if self.has(&layer) {
-            return Ok(Some(layers));
+            return Ok(Some(lower));
         }
         let Some(old) = read_frame(&self.manifest_path(&base), MANIFEST).and_then(|body| Manifest::decode(&body))
         else {
@@ -90,7 +93,7 @@ impl Store {
         }
         let Some(delta) = Delta::between(&old, manifest, old.entries.len() / DELTA_SHARE) else { return Ok(None) };
         match self.make_delta(&old, &delta, tree, &layer)? {
-            Whiteout::Made => Ok(Some(layers)),
+            Whiteout::Made => Ok(Some(lower)),
             Whiteout::Refused => Ok(None),
         }
     }

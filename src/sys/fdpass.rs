@@ -19,9 +19,9 @@ struct Control([u8; CONTROL_LENGTH]);
 /// As socketpair(2).
 pub fn pair() -> Result<(OwnedFd, OwnedFd), CallError> {
     let mut ends = [-1; 2];
-    // SAFETY: a valid place for two descriptors.
     check(
         Call::socketpair,
+        // SAFETY: a valid place for two descriptors.
         unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, ends.as_mut_ptr()) }
             .into(),
     )?;

@@ -1,5 +1,6 @@
 //! Regular files, links and whiteouts: opening beneath a directory, cloning, times.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
@@ -13,6 +14,84 @@ pub fn effective_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
+/// What stat(2) says of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Status {
+    /// What it is.
+    pub kind: Kind,
+    /// The permission bits, setuid, setgid and sticky among them.
+    pub mode: u32,
+    /// The device that it is on.
+    pub device: u64,
+    /// Its number there.
+    pub inode: u64,
+    /// Its length in bytes.
+    pub size: u64,
+    /// When its content was changed: seconds since the epoch, and nanoseconds.
+    pub mtime: (i64, i64),
+    /// When its inode was changed: seconds since the epoch, and nanoseconds.
+    pub ctime: (i64, i64),
+}
+
+/// What a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    Regular,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink,
+    /// A FIFO.
+    Fifo,
+    /// A socket.
+    Socket,
+    /// A block or character device.
+    Device,
+    /// Something that no kernel has yet.
+    Other,
+}
+
+impl From<rustix::fs::Stat> for Status {
+    #[expect(clippy::unnecessary_cast, reason = "the fields have other types on other machines")]
+    fn from(stat: rustix::fs::Stat) -> Self {
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Kind::Regular,
+            FileType::Directory => Kind::Directory,
+            FileType::Symlink => Kind::Symlink,
+            FileType::Fifo => Kind::Fifo,
+            FileType::Socket => Kind::Socket,
+            FileType::BlockDevice | FileType::CharacterDevice => Kind::Device,
+            FileType::Unknown => Kind::Other,
+        };
+        Self {
+            kind,
+            mode: stat.st_mode & 0o7777,
+            device: stat.st_dev as u64,
+            inode: stat.st_ino as u64,
+            size: stat.st_size.cast_unsigned(),
+            mtime: (stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+            ctime: (stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+        }
+    }
+}
+
+/// What stands at `name` in the directory `dir`, a symbolic link itself included.
+///
+/// # Errors
+/// Those of fstatat(2).
+pub fn status_at(dir: impl AsFd, name: &OsStr) -> io::Result<Status> {
+    Ok(rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?.into())
+}
+
+/// What `file` is now.
+///
+/// # Errors
+/// Those of fstat(2).
+pub fn status(file: &File) -> io::Result<Status> {
+    Ok(rustix::fs::fstat(file)?.into())
+}
+
 /// Opens the regular file or directory at `path` below `root` for reading, following no symbolic link on the way.
 ///
 /// `RESOLVE_BENEATH` and `RESOLVE_NO_SYMLINKS` make the kernel refuse every path that leaves `root`, whatever another
@@ -20,7 +99,7 @@ pub fn effective_uid() -> u32 {
 ///
 /// # Errors
 /// `ELOOP` when a component is a symbolic link, `EXDEV` when the path leaves `root`, `ENOSYS` before Linux 5.6.
-pub fn open_beneath(root: impl AsFd, path: &str) -> io::Result<File> {
+pub fn open_beneath(root: impl AsFd, path: &OsStr) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     // EAGAIN: a rename elsewhere made the kernel unable to tell whether `..` stayed beneath (openat2(2)).
@@ -31,6 +110,14 @@ pub fn open_beneath(root: impl AsFd, path: &str) -> io::Result<File> {
         }
     }
     Err(Errno::AGAIN.into())
+}
+
+/// Opens the directory at `path` as a place to look up other paths from; that needs no permission to read it.
+///
+/// # Errors
+/// Those of open(2).
+pub fn open_place(path: &Path) -> io::Result<File> {
+    Ok(File::from(rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?))
 }
 
 /// Opens the file at `path` for reading; `None` when nothing or a symbolic link stands there. A FIFO does not block.

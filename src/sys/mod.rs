@@ -15,3 +15,4 @@ pub mod process;
 pub mod pty;
 pub mod sparse;
 pub mod stream;
+pub mod terminal;

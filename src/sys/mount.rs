@@ -248,11 +248,6 @@ impl Identity {
     pub fn is_character_device(self, major: u32, minor: u32) -> bool {
         self.mode & libc::S_IFMT == libc::S_IFCHR && self.special == libc::makedev(major, minor)
     }
-
-    /// Whether it is a directory.
-    pub fn is_directory(self) -> bool {
-        self.mode & libc::S_IFMT == libc::S_IFDIR
-    }
 }
 
 /// fstat(2)

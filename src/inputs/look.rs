@@ -1,0 +1,62 @@
+//! Looking at what a walk meets: one system call for each file, by its name in a directory that is open already.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+
+use walkdir::DirEntry;
+
+use super::stamp::Stamp;
+use crate::sys::files::{Kind, Status, open_place, status_at};
+
+/// What stands at a path.
+pub(super) enum Seen {
+    File {
+        stamp: Stamp,
+        executable: bool,
+    },
+    Symlink {
+        target: PathBuf,
+    },
+    Directory,
+    /// A device, socket or FIFO, in words.
+    Special(&'static str),
+}
+
+/// Keeps the directory open in which it looked last: a walk meets the files of a directory one after the other, and a
+/// whole path takes the kernel about twice as long as a name.
+#[derive(Default)]
+pub(super) struct Looker {
+    place: Option<(Vec<u8>, File)>,
+}
+
+impl Looker {
+    pub(super) fn look(&mut self, entry: &DirEntry) -> io::Result<Seen> {
+        let status = self.status(entry)?;
+        Ok(match status.kind {
+            Kind::Regular => Seen::File { stamp: Stamp::of(&status), executable: status.mode & 0o100 != 0 },
+            Kind::Symlink => Seen::Symlink { target: fs::read_link(entry.path())? },
+            Kind::Directory => Seen::Directory,
+            Kind::Fifo => Seen::Special("a FIFO"),
+            Kind::Socket => Seen::Special("a socket"),
+            Kind::Device => Seen::Special("a device"),
+            Kind::Other => Seen::Special("what is neither file, directory nor link"),
+        })
+    }
+
+    fn status(&mut self, entry: &DirEntry) -> io::Result<Status> {
+        let (path, name) = (entry.path().as_os_str().as_bytes(), entry.file_name());
+        let dir = path.strip_suffix(name.as_bytes()).filter(|dir| !dir.is_empty()).unwrap_or(b"/");
+        if let Some((at, place)) = &self.place
+            && at == dir
+        {
+            return status_at(place, name);
+        }
+        let place = open_place(OsStr::from_bytes(dir).as_ref())?;
+        let status = status_at(&place, name);
+        self.place = Some((dir.to_owned(), place));
+        status
+    }
+}
