@@ -200,9 +200,9 @@ impl Collected {
                 this.ended(124, None, "time-limit");
                 this.over_time = prepared.plan.time_limit;
             }
-            End::Interrupted => {
-                this.ended(128 + signal::INT, Some(signal::INT), "signalled");
-                this.reraise = Some(signal::INT);
+            End::Abandoned { signal: number } => {
+                this.ended(128 + number, Some(number), "signalled");
+                this.reraise = (number == signal::INT).then_some(number);
             }
             End::Failed { list, step, error } => this.fail(failed_step(request, prepared, list, step, error)),
             End::Vanished => this.fail(SandboxError::Vanished),

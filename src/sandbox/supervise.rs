@@ -36,8 +36,11 @@ pub enum End {
     },
     /// The time limit was reached.
     TimeLimit,
-    /// The user interrupted twice.
-    Interrupted,
+    /// The user asked twice with SIGINT, or with this signal when the command was over and its output was not taken.
+    Abandoned {
+        /// The signal.
+        signal: i32,
+    },
     /// PID 1 is gone without a word: something outside killed it.
     Vanished,
 }
@@ -83,7 +86,10 @@ pub struct Supervisor<'a> {
     interrupts: u32,
     /// Set by what we do ourselves, before PID 1's own word arrives.
     verdict: Option<End>,
+    /// PID 1 is done.
     over: bool,
+    /// Nobody waits for the rest of the output any more.
+    abandoned: bool,
 }
 
 /// The caller's terminal, as the loop needs it when the sandbox has one of its own.
@@ -121,6 +127,7 @@ impl<'a> Supervisor<'a> {
             interrupts: 0,
             verdict: None,
             over: false,
+            abandoned: false,
         }
     }
 
@@ -129,7 +136,7 @@ impl<'a> Supervisor<'a> {
     /// # Errors
     /// When a stream can't be carried; the sandbox is killed then.
     pub fn run(mut self, terminal: &mut dyn Terminal) -> Result<Remains, RelayError> {
-        while !self.over || self.streams_open() {
+        while !self.abandoned && (!self.over || self.streams_open()) {
             let ready = self.wait();
             if ready[0].read {
                 while let Some(number) = self.signals.next() {
@@ -167,7 +174,7 @@ impl<'a> Supervisor<'a> {
     fn wait(&self) -> [Interest; 8] {
         let read = Interest { read: true, write: false };
         let carried = self.carried.as_ref();
-        let timeout = self.deadline.filter(|_| !self.over).map(|at| at.saturating_duration_since(Instant::now()));
+        let timeout = self.deadline.map(|at| at.saturating_duration_since(Instant::now()));
         let wanted = [
             Some((self.signals.fd(), read)),
             (!self.over).then(|| (self.init.control.as_fd(), read)),
@@ -195,8 +202,13 @@ impl<'a> Supervisor<'a> {
                 }
                 self.ask(Request::Thaw);
             }
+            // Nobody is left inside to pass it on to, and whoever should read the output does not.
+            signal::INT | signal::TERM | signal::HUP | signal::QUIT if self.over => {
+                self.verdict = Some(End::Abandoned { signal: number });
+                self.abandoned = true;
+            }
             signal::INT if self.interrupts > 0 => {
-                self.verdict.get_or_insert(End::Interrupted);
+                self.verdict.get_or_insert(End::Abandoned { signal: number });
                 self.init.kill();
             }
             number => {
@@ -242,6 +254,9 @@ impl<'a> Supervisor<'a> {
 
     fn finish(&mut self) {
         self.over = true;
+        if self.verdict != Some(End::TimeLimit) {
+            self.deadline = None;
+        }
         if let Some(carried) = &mut self.carried {
             carried.stdin = None;
         }
@@ -262,17 +277,19 @@ impl<'a> Supervisor<'a> {
         Ok(())
     }
 
+    /// At the time limit TERM, then KILL, then no more waiting for whoever reads the output.
     fn watch_clock(&mut self) {
-        if self.over || self.deadline.is_none_or(|deadline| Instant::now() < deadline) {
+        if self.deadline.is_none_or(|deadline| Instant::now() < deadline) {
             return;
         }
+        self.deadline = Some(Instant::now() + GRACE);
         if self.verdict.is_none() {
             self.verdict = Some(End::TimeLimit);
             self.ask(Request::Signal(signal::TERM as u8));
-            self.deadline = Some(Instant::now() + GRACE);
+        } else if self.over {
+            self.abandoned = true;
         } else {
             self.init.kill();
-            self.deadline = None;
         }
     }
 }

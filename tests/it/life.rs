@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::process::ExitStatusExt as _;
 
 use crate::support::{Live, Project, Run, eventually, kill, launcher, sbx};
 
@@ -187,6 +188,24 @@ fn a_second_interrupt_kills() {
     live.signal("INT");
     let ended = live.end();
     assert!([130, 137].contains(&ended.code), "{ended:?}");
+}
+
+#[test]
+fn output_that_nobody_takes_does_not_keep_sbx_alive() {
+    need!(Sandbox);
+    let project = Project::new();
+    for (name, number) in [("INT", 2), ("TERM", 15), ("HUP", 1), ("QUIT", 3)] {
+        // More than every pipe and buffer on the way holds; nobody reads.
+        let mut live = project.sh("echo ready; exec head -c 1000000 /dev/zero").start();
+        live.wait_for_line("ready");
+        // The first ends the command, if the full pipe has not kept it from starting yet; a later one ends the waiting.
+        eventually("the signal ends it", || {
+            live.signal(name);
+            live.child().try_wait().expect("it is our child").is_some()
+        });
+        let status = live.status();
+        assert!(status.code() == Some(128 + number) || status.signal() == Some(number), "{name}: {status:?}");
+    }
 }
 
 #[test]
