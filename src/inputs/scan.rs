@@ -3,7 +3,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +10,7 @@ use super::fault::{Fault, Faults, InputError, printable};
 use super::hash::{self, Hashed, Item, Read, Source};
 use super::look::{Looker, Seen};
 use super::stamp::Memo;
-use super::walk::{relative, sorted};
+use super::walk::{cause, relative, sorted};
 use super::{Progress, open_root};
 use crate::store::Store;
 
@@ -48,7 +47,7 @@ impl Scan {
                 }
                 Err(error) => {
                     let path = error.path().map_or_else(String::new, |path| printable(relative(&place, path)));
-                    Err((path, io::Error::from(error)))
+                    Err((path, cause(error)))
                 }
             };
             if let Err((path, source)) = scanned {
