@@ -1,1 +1,164 @@
-//! What this machine allows, found out by trying it in a child.
+//! What this machine allows, found out by doing it: each namespace alone in a child, then whole sandboxes.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::config::model::{Sandbox, ScratchKind, Settings};
+use crate::inputs::Silent;
+use crate::sandbox::phases::Phases;
+use crate::sandbox::refusal::Refusal;
+use crate::sandbox::{self, Options, Request, SandboxError, Stdin};
+use crate::store::Store;
+use crate::sys::clone::CloneFlags;
+use crate::sys::errno::CallError;
+use crate::sys::probe;
+
+/// One thing that was tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What.
+    pub name: &'static str,
+    /// How it went.
+    pub status: Status,
+    /// What was seen.
+    pub detail: String,
+    /// What does not work because of it.
+    pub consequence: Option<String>,
+    /// How to mend it.
+    pub fix: Option<String>,
+}
+
+/// How a trial went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// It works.
+    Ok,
+    /// A part that can be asked for does not work.
+    Limited,
+    /// No sandbox can be made.
+    Missing,
+}
+
+/// The oldest kernel with every call that a launch makes: mount_setattr(2) came with 5.12.
+const OLDEST: (u32, u32) = (5, 12);
+
+/// Tries everything that a sandbox needs, with scratch directories in the cache directory `cache`, where those of real
+/// runs will be.
+pub fn examine(cache: &Path) -> Vec<Finding> {
+    let mut findings = vec![kernel(&probe::kernel_release())];
+    let single = [
+        ("user namespace", CloneFlags::NONE),
+        ("mount namespace", CloneFlags::MOUNT),
+        ("pid namespace", CloneFlags::PID),
+        ("net namespace", CloneFlags::NET),
+        ("ipc namespace", CloneFlags::IPC),
+        ("uts namespace", CloneFlags::UTS),
+        ("cgroup namespace", CloneFlags::CGROUP),
+    ];
+    findings.extend(single.map(|(name, flags)| namespace(name, probe::namespaces(flags))));
+    findings.push(namespace("time namespace", probe::time_namespace()));
+    findings.push(whole("sandbox", cache, ScratchKind::Disk));
+    findings.push(whole("scratch in memory", cache, ScratchKind::Memory));
+    findings
+}
+
+fn found(name: &'static str, status: Status, detail: String) -> Finding {
+    Finding { name, status, detail, consequence: None, fix: None }
+}
+
+fn kernel(release: &str) -> Finding {
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    let version = numbers.next().zip(numbers.next());
+    let (major, minor) = OLDEST;
+    if version.is_some_and(|version| version < OLDEST) {
+        return Finding {
+            consequence: Some("sandboxes can't be made".into()),
+            fix: Some(format!("boot Linux {major}.{minor} or later")),
+            ..found("kernel", Status::Missing, format!("Linux {release}"))
+        };
+    }
+    found("kernel", Status::Ok, format!("Linux {release}"))
+}
+
+fn namespace(name: &'static str, tried: Result<(), CallError>) -> Finding {
+    match tried {
+        Ok(()) => found(name, Status::Ok, "made and left".into()),
+        Err(error) => {
+            let refusal = Refusal::of_launch(error);
+            Finding {
+                consequence: Some("sandboxes can't be made".into()),
+                fix: refusal.hint,
+                ..found(name, Status::Missing, error.to_string())
+            }
+        }
+    }
+}
+
+/// Runs `true` in a sandbox with the default settings and this kind of scratch directory.
+fn whole(name: &'static str, cache: &Path, scratch: ScratchKind) -> Finding {
+    let (status, consequence) = match scratch {
+        ScratchKind::Disk => (Status::Missing, "sandboxes can't be made"),
+        ScratchKind::Memory => (Status::Limited, "`sandbox.scratch = \"memory\"` does not work"),
+    };
+    match run_true(cache, scratch) {
+        Ok(None) => found(name, Status::Ok, "`true` ran in one".into()),
+        Ok(Some(error)) | Err(error) => {
+            Finding { consequence: Some(consequence.into()), fix: error.hint(), ..found(name, status, chain(&error)) }
+        }
+    }
+}
+
+fn run_true(cache: &Path, scratch: ScratchKind) -> Result<Option<SandboxError>, SandboxError> {
+    let cache = Store::open(cache.to_owned())?;
+    // Where the store's own temporary files are: the next sbx sweeps what a killed one leaves there.
+    let temporary = cache.path().join("tmp");
+    let directory = |path: &Path| {
+        std::fs::create_dir_all(path)?;
+        tempfile::TempDir::new_in(path)
+    };
+    let own = directory(&temporary).map_err(SandboxError::Streams)?;
+    let store = Store::open(own.path().join("store"))?;
+    let root = own.path().join("project");
+    std::fs::create_dir(&root).map_err(SandboxError::Streams)?;
+    let request = Request {
+        config_path: root.join("sandbox.toml"),
+        project_root: root.clone(),
+        settings: Settings { sandbox: Sandbox { scratch, ..Sandbox::default() }, ..Settings::default() },
+        task: None,
+        argv: vec!["true".into()],
+        working_directory: root,
+        environment: std::collections::BTreeMap::new(),
+    };
+    let mut clock = Phases::new();
+    let prepared = sandbox::prepare(&store, &request, false, &Silent, &mut clock)?;
+    let options = Options { stdin: Stdin::Null, keep: false };
+    Ok(sandbox::execute(&store, &request, &prepared, &options, &mut clock)?.failure)
+}
+
+/// The error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text += &format!(": {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_kernel_is_named_with_the_fix() {
+        assert_eq!(kernel("6.18.44-x").status, Status::Ok);
+        assert_eq!(kernel("5.12.0").status, Status::Ok);
+        assert_eq!(kernel("strange").status, Status::Ok);
+        let old = kernel("5.10.0-28-amd64");
+        assert_eq!(old.status, Status::Missing);
+        assert_eq!(old.fix.as_deref(), Some("boot Linux 5.12 or later"));
+    }
+}

@@ -17,6 +17,7 @@ pub mod cli;
 pub mod config;
 pub mod digest;
 pub mod doctor;
+pub mod error;
 pub mod inputs;
 pub mod path;
 pub mod plan;

@@ -1,3 +1,7 @@
 //! The `sbx` binary: parse, run, exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sbx::cli::main()
+}

@@ -5,6 +5,32 @@
 
 use std::fmt;
 
+/// How the names begin that sbx itself puts into a project's root while it brings outputs back. They are never inputs
+/// and never outputs.
+pub const STAGING_PREFIX: &str = ".sbx-outputs-";
+
+/// A file name of whatever bytes as text that is safe to print: control characters, characters that don't show, and
+/// bytes that are not UTF-8 are escaped.
+///
+/// ```
+/// assert_eq!(sbx::path::printable(b"a b\x1b[2J\xff"), "a b\\u{1b}[2J\\xff");
+/// ```
+pub fn printable(name: &[u8]) -> String {
+    let mut text = String::with_capacity(name.len());
+    for chunk in name.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                '\'' | '"' => text.push(character),
+                other => text.extend(other.escape_debug()),
+            }
+        }
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    text
+}
+
 /// Why a text is not a path of the wanted kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
@@ -53,7 +79,7 @@ fn normalise(text: &str) -> Result<String, PathError> {
 /// assert_eq!(GuestPath::new("/src//sub/./").unwrap().as_str(), "/src/sub");
 /// assert!(GuestPath::new("src").is_err());
 /// ```
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 pub struct GuestPath(String);
 
 impl GuestPath {
@@ -91,7 +117,7 @@ impl GuestPath {
 }
 
 /// A relative, normalised, non-empty path below some root.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 pub struct RelPath(String);
 
 impl RelPath {

@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
+
 /// The version of the JSON below.
 pub const VERSION: u32 = 1;
 
@@ -85,7 +87,7 @@ pub struct Stream {
 pub struct Output {
     /// Relative to the project.
     pub path: String,
-    /// `file`, `symlink` or `directory`.
+    /// `file`, `symlink` or `directory` (an empty one; the others follow from what is in them).
     pub kind: String,
     /// Whether a file's owner may execute it.
     pub executable: bool,
@@ -93,6 +95,34 @@ pub struct Output {
     pub digest: Option<String>,
     /// A link's text.
     pub target: Option<String>,
+}
+
+impl Output {
+    /// The kind of a regular file.
+    pub const FILE: &str = "file";
+    /// The kind of a symbolic link.
+    pub const SYMLINK: &str = "symlink";
+    /// The kind of an empty directory.
+    pub const DIRECTORY: &str = "directory";
+
+    /// A regular file.
+    pub fn file(path: &str, executable: bool, content: &Digest) -> Self {
+        Self { executable, digest: Some(content.to_string()), ..Self::bare(path, Self::FILE) }
+    }
+
+    /// A symbolic link.
+    pub fn symlink(path: &str, target: &str) -> Self {
+        Self { target: Some(target.to_owned()), ..Self::bare(path, Self::SYMLINK) }
+    }
+
+    /// A directory without entries.
+    pub fn directory(path: &str) -> Self {
+        Self::bare(path, Self::DIRECTORY)
+    }
+
+    fn bare(path: &str, kind: &str) -> Self {
+        Self { path: path.to_owned(), kind: kind.to_owned(), executable: false, digest: None, target: None }
+    }
 }
 
 /// Paths that differ from what the sandbox began with; absolute paths inside, sorted.
@@ -107,6 +137,13 @@ pub struct Changes {
     pub deleted: Vec<String>,
     /// How many more there are that the lists leave out.
     pub omitted: u64,
+}
+
+impl Changes {
+    /// How many paths differ.
+    pub fn count(&self) -> u64 {
+        (self.added.len() + self.changed.len() + self.deleted.len()) as u64 + self.omitted
+    }
 }
 
 /// One phase of a run.

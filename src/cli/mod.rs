@@ -1,1 +1,210 @@
-//! The command line.
+//! The command line: what was typed ([`args`]), what it means here ([`resolve`]), and one thin module per command.
+
+pub mod args;
+mod check;
+mod diff;
+mod doctor;
+mod generate;
+mod hash;
+pub mod init;
+mod init_command;
+mod output;
+mod plan;
+pub mod reference;
+mod report;
+pub mod resolve;
+mod run;
+pub mod usage;
+
+use std::ffi::OsString;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use args::{Arguments, Command, Global};
+use resolve::{Environment, Subject};
+
+use crate::config::ConfigError;
+use crate::config::discover::{self, DiscoverError, Project};
+use crate::config::model::Config;
+use crate::error::{Error, exit};
+use crate::sandbox::phases::Phases;
+use crate::sandbox::{self, Options, Outcome, Prepared, Request, Stdin};
+use crate::store::Store;
+use crate::sys::caller;
+use crate::ui::{Ui, Verbosity};
+
+/// How sbx ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// With this exit code.
+    Code(u8),
+    /// By this signal, as the command did.
+    Signal(i32),
+}
+
+/// What every command can use.
+struct Context {
+    global: Global,
+    environment: Environment,
+    ui: Ui,
+    clock: Phases,
+}
+
+/// Runs the command line of this process to its end.
+pub fn main() -> ExitCode {
+    let mut clock = Phases::new();
+    clock.phase("arguments");
+    let environment = Environment::of_this_process();
+    // Until the command line is understood, only the variables speak of colour; a wrong one is told then.
+    let colour = environment.colour(None).unwrap_or(crate::ui::Colour::Never);
+    let ui = Ui::new(Verbosity::Normal, colour, environment.is_dumb());
+    report_panics(ui);
+    if caller::is_setid() {
+        return fail(&ui, &Error::SetId);
+    }
+    let line: Vec<OsString> = std::env::args_os().collect();
+    let arguments = match Arguments::parse_from_words(&line) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            return match usage::translate(&error, &line, colour.on(std::io::stdout().is_terminal())) {
+                usage::Answer::Text(text) => finish(&ui, output::text(&text).map(|()| End::Code(exit::OK))),
+                usage::Answer::Wrong(error) => fail(&ui, &error.into()),
+            };
+        }
+    };
+    let ui = match environment.colour(arguments.global.color) {
+        Ok(colour) => Ui::new(resolve::verbosity(&arguments.global), colour, environment.is_dumb()),
+        Err(error) => return fail(&ui, &error.into()),
+    };
+    let mut context = Context { global: arguments.global, environment, ui, clock };
+    finish(&ui, context.dispatch(arguments.command))
+}
+
+impl Context {
+    fn dispatch(&mut self, command: Command) -> Result<End, Error> {
+        if let Some(directory) = &self.global.directory {
+            enter(directory)?;
+        }
+        match command {
+            Command::Check => check::run(self),
+            Command::Completions(completions) => generate::completions(completions),
+            Command::Man(man) => generate::man(&man),
+            Command::Schema => generate::schema(),
+            Command::Run(typed) => run::run(self, &typed),
+            Command::Init(typed) => init_command::run(self, &typed),
+            Command::Plan(typed) => plan::run(self, &typed),
+            Command::Hash(typed) => hash::run(self, &typed),
+            Command::Diff(typed) => diff::run(self, typed),
+            Command::Shell(typed) => run::shell(self, &typed),
+            Command::Doctor(typed) => doctor::run(self, typed),
+        }
+    }
+
+    /// The project that the command line means.
+    fn project(&self) -> Result<Project, Error> {
+        let working_directory = working_directory()?;
+        Ok(discover::discover(&working_directory, None, self.global.config.as_deref(), self.environment.config())?)
+    }
+
+    /// The project and its checked configuration.
+    fn load(&self) -> Result<(Project, Config), Error> {
+        let project = self.project()?;
+        let config = crate::config::load(&shown(&project.config))?;
+        Ok((project, config))
+    }
+
+    /// The store that the variables name.
+    fn store(&self) -> Result<Store, Error> {
+        Ok(Store::open(self.cache_directory()?)?)
+    }
+
+    /// Where the store is, or will be.
+    fn cache_directory(&self) -> Result<PathBuf, Error> {
+        Ok(self.environment.cache_directory(caller::home_directory)?)
+    }
+
+    /// What the pipeline is asked to run.
+    fn request(&self, project: &Project, subject: Subject) -> Result<Request, Error> {
+        Ok(Request {
+            project_root: project.root.clone(),
+            config_path: project.config.clone(),
+            environment: self.environment.passed(&subject.settings)?,
+            settings: subject.settings,
+            task: subject.task,
+            argv: subject.argv,
+            working_directory: working_directory()?,
+        })
+    }
+
+    /// Everything up to the start of the command; nothing is started.
+    fn prepare(&mut self, project: &Project, subject: Subject) -> Result<Prepared, Error> {
+        let request = self.request(project, subject)?;
+        sandbox::prepare(&self.store()?, &request, false, &self.ui.progress(), &mut self.clock)
+            .map_err(|source| Error::Sandbox { source, slip: None })
+    }
+
+    /// The whole run.
+    fn execute(&mut self, project: &Project, subject: Subject, options: &Options) -> Result<Outcome, Error> {
+        let request = self.request(project, subject)?;
+        let store = self.store()?;
+        let terminal = options.stdin == Stdin::Terminal;
+        sandbox::prepare(&store, &request, terminal, &self.ui.progress(), &mut self.clock)
+            .and_then(|prepared| sandbox::execute(&store, &request, &prepared, options, &mut self.clock))
+            .map_err(|source| Error::Sandbox { source, slip: None })
+    }
+}
+
+/// `-C`: everything that follows sees DIR as the working directory.
+fn enter(directory: &Path) -> Result<(), DiscoverError> {
+    std::env::set_current_dir(directory).map_err(|source| DiscoverError::Named {
+        path: directory.to_owned(),
+        origin: "-C",
+        source,
+    })
+}
+
+fn working_directory() -> Result<PathBuf, Error> {
+    std::env::current_dir().map_err(|source| Error::WorkingDirectory { source })
+}
+
+/// `path` as messages show it: relative to the working directory when it is below.
+fn shown(path: &Path) -> PathBuf {
+    let below = working_directory().ok().and_then(|above| Some(path.strip_prefix(above).ok()?.to_owned()));
+    below.unwrap_or_else(|| path.to_owned())
+}
+
+fn finish(ui: &Ui, result: Result<End, Error>) -> ExitCode {
+    match result {
+        Ok(End::Code(code)) => ExitCode::from(code),
+        Ok(End::Signal(signal)) => {
+            caller::die_of(signal);
+            // The signal did not end us; say what a shell would have said.
+            ExitCode::from(u8::try_from(signal).unwrap_or(0).wrapping_add(128))
+        }
+        Err(error) => fail(ui, &error),
+    }
+}
+
+fn fail(ui: &Ui, error: &Error) -> ExitCode {
+    if let Error::Config(ConfigError::Faults(faults)) = error {
+        ui.faults(&faults.render(ui.coloured()), faults);
+        return ExitCode::from(error.exit_code());
+    }
+    ui.error(error, error.hint().as_deref());
+    ExitCode::from(error.exit_code())
+}
+
+/// A bug of sbx ends it like any other failure: one line, exit code 125.
+fn report_panics(ui: Ui) {
+    std::panic::set_hook(Box::new(move |panic| {
+        ui.error(&Bug { what: panic.to_string() }, Some("this is a bug of sbx; please report it"));
+        std::process::exit(exit::FAILED.into());
+    }));
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("internal error: {what}")]
+struct Bug {
+    what: String,
+}

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use super::ignored::Unreadable;
 use super::patterns::BadPattern;
+use crate::path::printable;
 use crate::store::StoreError;
 
 /// How many faults are kept with their words; the rest is counted.
@@ -32,6 +33,14 @@ pub enum InputError {
     /// The kernel has no openat2.
     #[error("this kernel has no openat2 (Linux 5.6), without which inputs can't be opened safely")]
     NoOpenat2,
+    /// What a mount shows can't be read.
+    #[error("can't read {}, which a mount shows", path.display())]
+    Mount {
+        /// The path.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -181,21 +190,3 @@ impl fmt::Display for Faults {
 }
 
 impl std::error::Error for Faults {}
-
-/// `name` with everything that a terminal could act on, or that is not UTF-8, written as an escape.
-pub(crate) fn printable(name: &[u8]) -> String {
-    let mut text = String::with_capacity(name.len());
-    for chunk in name.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            if character.is_control() {
-                text.extend(character.escape_default());
-            } else {
-                text.push(character);
-            }
-        }
-        for byte in chunk.invalid() {
-            text.push_str(&format!("\\x{byte:02x}"));
-        }
-    }
-    text
-}

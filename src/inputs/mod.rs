@@ -32,9 +32,6 @@ use walk::Kind;
 pub use fault::{Fault, Faults, InputError};
 pub use patterns::BadPattern;
 
-/// How the names of directories begin in which outputs are staged inside of the project. They are never inputs.
-pub const OUTPUT_STAGING: &str = ".sbx-outputs-";
-
 /// One path of a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -68,6 +65,16 @@ pub enum Node {
 pub struct Manifest {
     /// The entries.
     pub entries: Vec<Entry>,
+}
+
+impl Manifest {
+    /// Whether something stands at `path`: an entry, or a directory above one.
+    pub fn has(&self, path: &str) -> bool {
+        let place = self.entries.partition_point(|entry| path_order(&entry.path, path).is_lt());
+        self.entries.get(place).is_some_and(|entry| {
+            entry.path.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    }
 }
 
 /// Told how far the hashing is; implementations must be cheap.

@@ -6,12 +6,13 @@ use std::fs::File;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::fault::{Fault, Faults, InputError, printable};
+use super::fault::{Fault, Faults, InputError};
 use super::hash::{self, Hashed, Item, Read, Source};
 use super::look::{Looker, Seen};
 use super::stamp::Memo;
 use super::walk::{cause, relative, sorted};
 use super::{Progress, open_root};
+use crate::path::printable;
 use crate::store::Store;
 
 /// One path of a scanned tree.

@@ -537,26 +537,3 @@ fn a_directory_swapped_for_a_link_is_never_followed() {
         stop.store(true, Ordering::Relaxed);
     });
 }
-
-#[test]
-fn a_file_that_changes_all_the_time_is_told() {
-    use std::os::unix::fs::FileExt as _;
-    use std::sync::atomic::{AtomicBool, Ordering};
-    let fixture = Fixture::new(&["**"]);
-    let size = 8 << 20;
-    fs::write(fixture.root.join("log"), vec![0; size]).unwrap();
-    let stop = AtomicBool::new(false);
-    let file = fs::File::options().write(true).open(fixture.root.join("log")).unwrap();
-    let outcome = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                file.write_all_at(b"x", 0).unwrap();
-            }
-        });
-        let outcome = fixture.collect();
-        stop.store(true, Ordering::Relaxed);
-        outcome
-    });
-    assert_eq!(outcome.unwrap_err().to_string(), "log: the file changes while it is being read");
-    assert_eq!(fs::read_dir(fixture.store.path().join("tmp")).unwrap().count(), 0);
-}

@@ -1,1 +1,432 @@
-//! What a sandbox will do, as plain data.
+//! What a sandbox will do, as plain data, decided without side effects from the settings, the inputs and the facts.
+//!
+//! `sbx plan` prints the plan, tests read it, the action's digest is made from it, and the child executes it.
+
+pub mod env;
+pub mod explain;
+pub mod skeleton;
+pub mod step;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::config::model::{DEFAULT_HOST_PATHS, Network, Rootfs, ScratchKind, Settings};
+use crate::path::{GuestPath, RelPath};
+use skeleton::{Place, Skeleton};
+use step::{Bind, Expect, Ids, Resource, Step};
+
+/// What the plan has to know of this machine and this caller.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Facts {
+    /// The caller's effective user id.
+    pub uid: u32,
+    /// The caller's effective group id.
+    pub gid: u32,
+    /// The caller's soft and hard limit of open files.
+    pub open_files: (u64, u64),
+    /// The caller's hard limit of the stack size.
+    pub stack: u64,
+    /// What stands at each of the `rootfs.host` paths, in the settings' order.
+    pub host: Vec<HostPlace>,
+    /// What stands at each mount's source, in the settings' order.
+    pub mounts: Vec<HostPlace>,
+    /// The kept scratch directories, in the settings' order.
+    pub scratch: Vec<HostPlace>,
+    /// For the host's network: its `/etc/resolv.conf` and `/etc/hosts`, where they exist.
+    pub resolver: Vec<(GuestPath, HostPlace)>,
+    /// The names at the top of a rootfs that is not the host's, and whether each is a directory.
+    pub rootfs_top: BTreeMap<String, bool>,
+}
+
+/// What stands at a path of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostPlace {
+    /// Nothing.
+    Missing,
+    /// A symbolic link (only asked for `rootfs.host`; elsewhere links are resolved).
+    Link(String),
+    /// A file or directory.
+    Found {
+        /// Its canonical path.
+        path: PathBuf,
+        /// Whether it is a directory.
+        directory: bool,
+        /// `st_dev`
+        device: u64,
+        /// `st_ino`
+        inode: u64,
+    },
+    /// It can't be looked at; why.
+    Unreadable(String),
+}
+
+/// What is to be run and from where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invocation {
+    /// Program and arguments; not empty.
+    pub argv: Vec<String>,
+    /// The caller's place below the project's root, if it is below.
+    pub below: Option<RelPath>,
+    /// The caller's values of the variables that `env.pass` names.
+    pub environment: BTreeMap<String, String>,
+    /// Whether the command gets a terminal of the sandbox's own (`sbx shell`).
+    pub terminal: bool,
+}
+
+/// Everything that a run will do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// The paths under which the program is tried, in order.
+    pub candidates: Vec<String>,
+    /// The whole environment.
+    pub environment: BTreeMap<String, String>,
+    /// Where the command starts.
+    pub directory: GuestPath,
+    /// The new namespaces.
+    pub namespaces: Vec<Namespace>,
+    /// The layers of the root, topmost first.
+    pub layers: Vec<Layer>,
+    /// What PID 1 does, in order.
+    pub setup: Vec<Step>,
+    /// What the command's process does, in order; the last step is [`Step::Execute`].
+    pub start: Vec<Step>,
+    /// After how much time the command is ended.
+    pub time_limit: Option<Duration>,
+    /// What comes back after exit 0, as written.
+    pub outputs: Vec<String>,
+    /// What stands in the lowest layer (or over an image's).
+    #[serde(skip)]
+    pub skeleton: Skeleton,
+}
+
+impl Plan {
+    /// What holds inside when every step has succeeded, one word each: the new namespaces, then the other walls.
+    pub fn isolation(&self) -> Vec<String> {
+        let namespaces = self.namespaces.iter().map(|namespace| format!("{}-namespace", namespace.name()));
+        let walls = self.setup.iter().chain(&self.start).filter_map(|step| match step {
+            Step::ForbidUserNamespaces => Some("no-user-namespaces"),
+            Step::EnterRoot => Some("own-root"),
+            Step::JoinOwnKeyring => Some("own-keyring"),
+            Step::ForbidNewPrivileges => Some("no-new-privileges"),
+            Step::DropCapabilities => Some("no-capabilities"),
+            Step::HideInit => Some("hidden-init"),
+            Step::BeginSession => Some("own-session"),
+            Step::FixAddresses => Some("fixed-addresses"),
+            _ => None,
+        });
+        // PID 1 and the command each begin a session; that is one wall.
+        let mut all: Vec<String> = Vec::new();
+        for wall in namespaces.chain(walls.map(str::to_owned)) {
+            if !all.contains(&wall) {
+                all.push(wall);
+            }
+        }
+        all
+    }
+}
+
+/// A namespace that a run makes for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names are namespaces(7)'s")]
+pub enum Namespace {
+    User,
+    Mount,
+    Pid,
+    Net,
+    Ipc,
+    Uts,
+    Cgroup,
+    Time,
+}
+
+impl Namespace {
+    /// The kernel's name for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Mount => "mount",
+            Self::Pid => "pid",
+            Self::Net => "net",
+            Self::Ipc => "ipc",
+            Self::Uts => "uts",
+            Self::Cgroup => "cgroup",
+            Self::Time => "time",
+        }
+    }
+}
+
+/// One layer of the root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layer {
+    /// The inputs, below the working directory.
+    Inputs {
+        /// Where they stand.
+        at: GuestPath,
+    },
+    /// The synthesised files and the mount points.
+    Skeleton,
+    /// An image, archive or directory.
+    Rootfs,
+}
+
+/// Why there can be no plan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum PlanError {
+    #[error("{target} can't be made: {above} is {kind} inside the sandbox")]
+    Below { target: GuestPath, above: String, kind: &'static str },
+    #[error("two things are to stand at {target} inside the sandbox")]
+    Taken { target: GuestPath },
+    #[error("`rootfs.host` names {path}, which does not exist on this machine")]
+    HostMissing { path: GuestPath },
+    #[error("`rootfs.host` can't show {path}: sbx makes that place itself")]
+    HostReserved { path: GuestPath },
+    #[error("{what}: {path} can't be read: {reason}")]
+    Unreadable { what: &'static str, path: String, reason: String },
+    #[error("the source of the mount at {target} does not exist: {path}")]
+    MountMissing { target: GuestPath, path: String },
+    #[error("{what}: {path} leads into {place}, which is the host kernel's and can't be shown inside")]
+    KernelPlace { what: &'static str, path: String, place: String },
+    #[error("the rootfs has /{name} as something else than a directory")]
+    RootfsTop { name: String },
+    #[error("`limits.open_files` is {wanted}, but the caller's own hard limit is {hard}")]
+    OpenFiles { wanted: u64, hard: u64 },
+    #[error("an argument holds a NUL byte")]
+    Nul,
+}
+
+impl PlanError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Below { .. } | Self::Taken { .. } => Some("choose another target".into()),
+            Self::HostMissing { .. } => Some("take it out of the list, or install what provides it".into()),
+            Self::HostReserved { .. } => Some("name what is needed below it, one path at a time".into()),
+            Self::Unreadable { .. } => Some("make it readable for this user, or take it out".into()),
+            Self::MountMissing { .. } => Some("relative sources begin at the directory of sandbox.toml".into()),
+            Self::RootfsTop { name } => Some(format!("make /{name} a directory in the rootfs, or leave it out")),
+            Self::OpenFiles { hard, .. } => Some(format!("ask for at most {hard}, or raise it with `ulimit -Hn`")),
+            Self::KernelPlace { .. } => {
+                Some("the sandbox has a /proc and a /dev of its own; name something else".into())
+            }
+            Self::Nul => None,
+        }
+    }
+}
+
+/// The size of `/dev/shm` in bytes: the same on every machine.
+const SHARED_MEMORY: u64 = 1 << 30;
+/// The soft limit of the stack in bytes, Linux's own default.
+const STACK: u64 = 8 << 20;
+/// The soft limit of open files that most distributions begin with.
+const OPEN_FILES: u64 = 1024;
+/// Where the host's kernel speaks; a link in a mount's source must not lead there.
+const KERNEL_PLACES: [&str; 3] = ["/proc", "/sys", "/dev"];
+/// Places that sbx makes itself.
+const OWN_PLACES: [&str; 6] = ["/", "/proc", "/dev", "/sys", "/tmp", "/etc"];
+
+/// Decides everything.
+///
+/// # Errors
+/// When the settings ask for what the facts do not allow.
+pub fn build(settings: &Settings, facts: &Facts, invocation: &Invocation) -> Result<Plan, PlanError> {
+    if invocation.argv.iter().any(|argument| argument.contains('\0')) {
+        return Err(PlanError::Nul);
+    }
+    let sandbox = &settings.sandbox;
+    let directory =
+        invocation.below.as_ref().map_or_else(|| sandbox.workdir.clone(), |below| sandbox.workdir.join(below));
+    let mut skeleton = skeleton::standard(sandbox.uid, sandbox.gid, &sandbox.hostname, settings.network)?;
+    skeleton.put(&directory, Place::Directory)?;
+    let binds = binds(settings, facts, &mut skeleton)?;
+
+    let mut layers = vec![Layer::Inputs { at: sandbox.workdir.clone() }, Layer::Skeleton];
+    if !matches!(settings.rootfs, Rootfs::Host(_)) {
+        check_rootfs(facts, &skeleton)?;
+        layers.push(Layer::Rootfs);
+    }
+    let mut namespaces = vec![Namespace::User, Namespace::Mount, Namespace::Pid];
+    if settings.network == Network::None {
+        namespaces.push(Namespace::Net);
+    }
+    namespaces.extend([Namespace::Ipc, Namespace::Uts, Namespace::Cgroup, Namespace::Time]);
+
+    let environment = env::build(&settings.env, &invocation.environment, sandbox.uid);
+    let path = environment.get("PATH").map_or("", String::as_str);
+    Ok(Plan {
+        candidates: env::candidates(&invocation.argv[0], path),
+        argv: invocation.argv.clone(),
+        environment,
+        setup: setup(settings, facts, binds)?,
+        start: start(&directory, invocation.terminal),
+        directory,
+        namespaces,
+        layers,
+        time_limit: settings.limits.time,
+        outputs: settings
+            .outputs
+            .iter()
+            .map(|pattern| format!("{}{}", if pattern.negated { "!" } else { "" }, pattern.glob))
+            .collect(),
+        skeleton,
+    })
+}
+
+/// The steps of PID 1. The user namespace's ids come first, for everything after needs them; what needs the host's
+/// `/proc` comes before the root changes; privilege goes last.
+fn setup(settings: &Settings, facts: &Facts, binds: Vec<Bind>) -> Result<Vec<Step>, PlanError> {
+    let sandbox = &settings.sandbox;
+    let mut steps = vec![
+        Step::MapIds(Ids { uid: sandbox.uid, gid: sandbox.gid, host_uid: facts.uid, host_gid: facts.gid }),
+        Step::SetNames { host: sandbox.hostname.clone(), domain: "localdomain".into() },
+    ];
+    if settings.network == Network::None {
+        steps.push(Step::BringLoopbackUp);
+    }
+    steps.extend([
+        Step::StartClocksAtZero,
+        Step::ForbidUserNamespaces,
+        Step::MakeMountsPrivate,
+        Step::MountRoot { memory: sandbox.scratch == ScratchKind::Memory },
+    ]);
+    steps.extend(binds.into_iter().map(Step::Bind));
+    steps.extend([
+        Step::MountProc,
+        Step::MountTerminals,
+        Step::MountSharedMemory { bytes: SHARED_MEMORY },
+        Step::EnterRoot,
+        Step::SetUmask,
+        Step::Limit { resource: Resource::CoreSize, soft: 0, hard: 0 },
+        Step::Limit { resource: Resource::Stack, soft: STACK.min(facts.stack), hard: facts.stack },
+        open_files(settings.limits.open_files, facts.open_files.1)?,
+        Step::JoinOwnKeyring,
+        Step::ForbidNewPrivileges,
+        Step::DropCapabilities,
+        Step::BeginSession,
+        Step::HideInit,
+    ]);
+    Ok(steps)
+}
+
+/// The steps of the command's process; all privilege is gone already.
+fn start(directory: &GuestPath, terminal: bool) -> Vec<Step> {
+    vec![
+        Step::BeginSession,
+        if terminal { Step::TakeTerminal } else { Step::PlaceStreams },
+        Step::FixAddresses,
+        Step::EnterDirectory(directory.clone()),
+        Step::ResetSignals,
+        Step::CloseDescriptors,
+        Step::Execute,
+    ]
+}
+
+fn open_files(wanted: Option<u64>, hard: u64) -> Result<Step, PlanError> {
+    let resource = Resource::OpenFiles;
+    match wanted {
+        Some(wanted) if wanted > hard => Err(PlanError::OpenFiles { wanted, hard }),
+        Some(wanted) => Ok(Step::Limit { resource, soft: wanted, hard: wanted }),
+        None => Ok(Step::Limit { resource, soft: OPEN_FILES.min(hard), hard }),
+    }
+}
+
+/// Every bind mount, parents before children, with its mount point in the skeleton.
+fn binds(settings: &Settings, facts: &Facts, skeleton: &mut Skeleton) -> Result<Vec<Bind>, PlanError> {
+    let mut binds: Vec<Bind> = Vec::new();
+    if let Rootfs::Host(paths) = &settings.rootfs {
+        for (path, place) in paths.iter().zip(&facts.host) {
+            if OWN_PLACES.contains(&path.as_str()) || settings.sandbox.workdir.is_within(path) {
+                return Err(PlanError::HostReserved { path: path.clone() });
+            }
+            match place {
+                HostPlace::Missing if DEFAULT_HOST_PATHS.contains(&path.as_str()) => {}
+                HostPlace::Missing => return Err(PlanError::HostMissing { path: path.clone() }),
+                HostPlace::Link(target) => skeleton.put(path, Place::Link(target.clone()))?,
+                found => binds.push(bind("rootfs.host", path, path.as_str(), found, false)?),
+            }
+        }
+    }
+    for (mount, place) in settings.mounts.iter().zip(&facts.mounts) {
+        let source = mount.source.display().to_string();
+        if *place == HostPlace::Missing {
+            return Err(PlanError::MountMissing { target: mount.target.clone(), path: source });
+        }
+        binds.push(bind("mount", &mount.target, &source, place, false)?);
+    }
+    for (scratch, place) in settings.scratch.iter().zip(&facts.scratch) {
+        binds.push(bind("scratch", &scratch.target, &scratch.name, place, true)?);
+    }
+    binds.sort_by(|a, b| a.target.cmp(&b.target));
+    for index in 0..binds.len() {
+        let target = &binds[index].target;
+        if binds[..index].iter().any(|above| target.is_within(&above.target)) {
+            // The mount point must be there already in what is mounted above.
+            continue;
+        }
+        let directory = matches!(binds[index].expect, Expect::Same { directory: true, .. });
+        skeleton.put(target, if directory { Place::Directory } else { Place::File(Vec::new()) })?;
+    }
+    for (path, place) in &facts.resolver {
+        if *place != HostPlace::Missing {
+            binds.push(bind("network.host", path, path.as_str(), place, false)?);
+        }
+    }
+    for (name, major, minor) in skeleton::DEVICES {
+        let target = GuestPath::new(&format!("/dev/{name}")).expect("a constant path");
+        binds.push(Bind {
+            source: PathBuf::from(target.as_str()),
+            target,
+            expect: Expect::CharacterDevice { major, minor },
+            writable: false,
+        });
+    }
+    Ok(binds)
+}
+
+fn bind(
+    what: &'static str,
+    target: &GuestPath,
+    named: &str,
+    place: &HostPlace,
+    writable: bool,
+) -> Result<Bind, PlanError> {
+    match place {
+        HostPlace::Found { path, .. } if KERNEL_PLACES.iter().any(|kernel| path.starts_with(kernel)) => {
+            Err(PlanError::KernelPlace { what, path: named.to_owned(), place: path.display().to_string() })
+        }
+        HostPlace::Found { path, directory, device, inode } => Ok(Bind {
+            source: path.clone(),
+            target: target.clone(),
+            expect: Expect::Same { device: *device, inode: *inode, directory: *directory },
+            writable,
+        }),
+        HostPlace::Unreadable(reason) => {
+            Err(PlanError::Unreadable { what, path: named.to_owned(), reason: reason.clone() })
+        }
+        HostPlace::Missing | HostPlace::Link(_) => {
+            Err(PlanError::Unreadable { what, path: named.to_owned(), reason: "it does not exist".into() })
+        }
+    }
+}
+
+/// Where the skeleton has a directory at the top, the image may have a directory or nothing: a link or a file there
+/// would be hidden without a word.
+fn check_rootfs(facts: &Facts, skeleton: &Skeleton) -> Result<(), PlanError> {
+    for (path, _) in skeleton.places() {
+        let top = path.split('/').next().unwrap_or(path);
+        if facts.rootfs_top.get(top) == Some(&false) {
+            return Err(PlanError::RootfsTop { name: top.to_owned() });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

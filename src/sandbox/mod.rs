@@ -1,3 +1,227 @@
-//! Launching, supervising and collecting.
+//! Launching, supervising and collecting: the one way through, from settings and a command line to a record.
 
+pub mod changes;
+pub mod child;
+mod error;
+pub mod facts;
+pub mod identity;
+pub mod init;
+pub mod launch;
+pub mod message;
 pub mod outputs;
+pub mod phases;
+pub mod program;
+pub mod pty;
+pub mod refusal;
+pub mod relay;
+mod run;
+pub mod scratch;
+pub mod supervise;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+pub use error::SandboxError;
+pub use run::execute;
+
+use crate::action::policy::ContentIdentity;
+use crate::config::model::{MountIdentity, Settings};
+use crate::digest::Digest;
+use crate::inputs::{self, Entry, Manifest, Node, Progress};
+use crate::path::RelPath;
+use crate::plan::skeleton::{Place, Skeleton};
+use crate::plan::{self, Facts, HostPlace, Invocation, Plan};
+use crate::record::Record;
+use crate::store::{Layers, ProjectKey, Store, StoreError};
+use identity::Contents;
+use phases::Phases;
+
+/// What is to be run, and for whom.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The directory that holds the configuration, canonical.
+    pub project_root: PathBuf,
+    /// The configuration file, canonical.
+    pub config_path: PathBuf,
+    /// What holds for this run.
+    pub settings: Settings,
+    /// The task's name, when it is one.
+    pub task: Option<String>,
+    /// Program and arguments; not empty.
+    pub argv: Vec<String>,
+    /// Where the caller stands, absolute.
+    pub working_directory: PathBuf,
+    /// The caller's values of the variables that `env.pass` names.
+    pub environment: BTreeMap<String, String>,
+}
+
+impl Request {
+    /// The project's name in the store.
+    pub fn project(&self) -> ProjectKey {
+        ProjectKey::new(&self.config_path)
+    }
+}
+
+/// Where the command's standard input comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stdin {
+    /// Nothing: `/dev/null`.
+    Null,
+    /// The caller's.
+    Relay,
+    /// A terminal of the sandbox's own, joined to the caller's (`sbx shell`).
+    Terminal,
+}
+
+/// How to run it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// The command's input.
+    pub stdin: Stdin,
+    /// Leave the scratch directory for the user to look at.
+    pub keep: bool,
+}
+
+/// A run that is decided and whose inputs are in the store.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The inputs.
+    pub manifest: Manifest,
+    /// The root digest of the input tree as the sandbox sees it, with the inputs at their place.
+    pub input_root: Digest,
+    /// The action's digest.
+    pub action: Digest,
+    /// Everything that will be done.
+    pub plan: Plan,
+    /// What stands in the layers below the inputs.
+    below_root: Vec<Manifest>,
+    /// The overlay's lower directories, topmost first, relative to the store.
+    lower: Vec<String>,
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The whole of it.
+    pub record: Record,
+    /// What the user should know, a line each.
+    pub notes: Vec<String>,
+    /// What sbx itself failed at, after the sandbox was made or tried.
+    pub failure: Option<SandboxError>,
+    /// The signal that sbx should die of, so that its caller sees an interrupt.
+    pub reraise: Option<i32>,
+}
+
+/// Hashes the inputs, gathers the facts, decides the plan.
+///
+/// # Errors
+/// Everything that the user's files, the settings or the machine can do wrong before a process is made.
+pub fn prepare(
+    store: &Store,
+    request: &Request,
+    terminal: bool,
+    progress: &dyn Progress,
+    clock: &mut Phases,
+) -> Result<Prepared, SandboxError> {
+    let settings = &request.settings;
+    let project = request.project();
+    clock.phase("inputs");
+    let (collected, layers) = inputs::prepare(&request.project_root, settings, store, &project, progress)?;
+    let rootfs = inputs::rootfs::prepare(&settings.rootfs, &request.project_root, store, progress)?;
+
+    clock.phase("plan");
+    let facts = facts::gather(
+        settings,
+        &request.project_root,
+        store.path(),
+        project.as_str(),
+        rootfs.as_ref().map(|(rootfs, _)| &rootfs.manifest),
+    )
+    .map_err(SandboxError::Kernel)?;
+    let invocation = Invocation {
+        argv: request.argv.clone(),
+        below: below(request)?,
+        environment: request.environment.clone(),
+        terminal,
+    };
+    let plan = plan::build(settings, &facts, &invocation)?;
+    let mut lower = layers.lower;
+    let input_root = collected.manifest.root_digest_at(&settings.sandbox.workdir);
+    let contents = Contents {
+        mounts: mount_identities(store, settings, &facts, progress)?,
+        rootfs: rootfs.as_ref().map(|(rootfs, _)| rootfs.manifest.root_digest()),
+    };
+    let action = identity::of(&plan, settings, input_root, &contents).action_digest;
+
+    let mut below_root = Vec::new();
+    let skeleton = skeleton_layers(store, &plan.skeleton)?;
+    let rootfs = rootfs.map(|(rootfs, layers)| (rootfs.manifest, layers));
+    for (manifest, layers) in [Some(skeleton), rootfs].into_iter().flatten() {
+        lower.extend(layers.lower);
+        below_root.push(manifest);
+    }
+    Ok(Prepared { input_root, manifest: collected.manifest, action, plan, below_root, lower })
+}
+
+/// What stands for the content of each mount. The plan is made, so every source is there.
+fn mount_identities(
+    store: &Store,
+    settings: &Settings,
+    facts: &Facts,
+    progress: &dyn Progress,
+) -> Result<Vec<ContentIdentity>, SandboxError> {
+    let mut identities = Vec::with_capacity(settings.mounts.len());
+    for (mount, place) in settings.mounts.iter().zip(&facts.mounts) {
+        let HostPlace::Found { path, .. } = place else { continue };
+        identities.push(match &mount.identity {
+            MountIdentity::Declared(version) => ContentIdentity::Declared(version.clone()),
+            MountIdentity::Content => {
+                ContentIdentity::Content(inputs::identity::content(path, store, progress)?.to_string())
+            }
+            MountIdentity::Metadata => {
+                ContentIdentity::Metadata(inputs::identity::metadata(path, progress)?.to_string())
+            }
+        });
+    }
+    Ok(identities)
+}
+
+/// The caller's place below the project's root; a caller who stands elsewhere starts in the root.
+fn below(request: &Request) -> Result<Option<RelPath>, SandboxError> {
+    match request.working_directory.strip_prefix(&request.project_root) {
+        Ok(below) if below.as_os_str().is_empty() => Ok(None),
+        Ok(below) => {
+            let text = below.to_str().ok_or_else(|| SandboxError::Directory { path: below.to_owned() })?;
+            RelPath::new(text).map(Some).map_err(|_| SandboxError::Directory { path: below.to_owned() })
+        }
+        Err(_) => Ok(None),
+    }
+}
+
+/// The skeleton as a tree in the store. Its files are written only when the tree is not there yet.
+fn skeleton_layers(store: &Store, skeleton: &Skeleton) -> Result<(Manifest, Layers), StoreError> {
+    let mut entries: Vec<Entry> = skeleton
+        .places()
+        .map(|(path, place)| Entry {
+            path: path.to_owned(),
+            node: match place {
+                Place::Directory => Node::EmptyDirectory,
+                Place::File(content) => Node::File { digest: Digest::of(content), executable: false },
+                Place::Link(target) => Node::Symlink { target: target.clone() },
+            },
+        })
+        .collect();
+    entries.sort_by(|one, other| inputs::path_order(&one.path, &other.path));
+    let manifest = Manifest { entries };
+    match store.materialise(&manifest, None, None) {
+        Err(StoreError::Missing { .. }) => {}
+        layers => return layers.map(|layers| (manifest, layers)),
+    }
+    for (_, place) in skeleton.places() {
+        if let Place::File(content) = place {
+            store.put_root_bytes(content, false)?;
+        }
+    }
+    let layers = store.materialise(&manifest, None, None)?;
+    Ok((manifest, layers))
+}

@@ -67,6 +67,14 @@ impl Store {
         self.put(bytes, Variant::input(executable))
     }
 
+    /// Stores the content of a file of a root file system.
+    ///
+    /// # Errors
+    /// As [`Store::put_bytes`].
+    pub fn put_root_bytes(&self, bytes: &[u8], executable: bool) -> Result<Digest, StoreError> {
+        self.put(bytes, Variant { executable, family: Family::RootFs })
+    }
+
     fn put(&self, bytes: &[u8], variant: Variant) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
         if is_whole(&self.blob_path(&digest, variant, 0), &digest, variant.executable) {

@@ -213,6 +213,10 @@ impl Store {
         for entry in entries {
             let entry = entry.map_err(StoreError::io("list", &self.dir))?;
             if !NAMES.iter().any(|name| entry.file_name() == *name) {
+                // Another process may have made the store since, and be using it.
+                if self.dir.join("version").exists() {
+                    return Ok(());
+                }
                 return Err(StoreError::NotAStore { path: self.dir.clone() });
             }
         }

@@ -1,1 +1,317 @@
-//! The records of past runs, per project.
+//! The records of past runs: `<store>/runs/<project key>/<run id>.json`, the newest [`KEPT`] of each project.
+//!
+//! A record is written to a temporary file and renamed, so a reader sees it whole or not at all, and any number of
+//! processes can write at once. Nothing waits for the disk: a record lost with the machine's power is no wrong result.
+
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder};
+use std::hash::{BuildHasher as _, RandomState};
+use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::Deserialize;
+
+use crate::record::{Record, VERSION};
+
+/// How many records of one project are kept.
+pub const KEPT: usize = 50;
+
+const SUFFIX: &str = "json";
+
+/// What a temporary file's name begins with.
+const TEMPORARY: &str = ".new-";
+
+/// A temporary file of this age has lost its writer.
+const ABANDONED: Duration = Duration::from_secs(3600);
+
+/// Why a record can't be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The file system refuses.
+    #[error("can't use the record `{}`", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A record was written by a newer sbx.
+    #[error("the record `{}` has format {version}, and this sbx knows only {VERSION}", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        version: u32,
+    },
+}
+
+/// What [`last`] found.
+#[derive(Debug, Default)]
+pub struct Last {
+    /// The newest record that was wanted.
+    pub record: Option<Record>,
+    /// Newer ones that are damaged and were passed over.
+    pub damaged: Vec<PathBuf>,
+}
+
+/// A run id for a run that starts at `start`: unique, and sorted by time as text.
+///
+/// ```
+/// let id = sbx::store::records::new_run_id(std::time::SystemTime::UNIX_EPOCH);
+/// assert!(id.starts_with("19700101-000000-000000-"));
+/// assert_ne!(id, sbx::store::records::new_run_id(std::time::SystemTime::UNIX_EPOCH));
+/// ```
+pub fn new_run_id(start: SystemTime) -> String {
+    let time = timestamp(start);
+    let digits = |range: std::ops::Range<usize>| time[range].chars().filter(char::is_ascii_digit).collect::<String>();
+    // The standard library seeds each thread's RandomState from the system's random numbers.
+    let random = RandomState::new().hash_one(std::process::id()) & 0xff_ffff_ffff;
+    format!("{}-{}-{}-{random:010x}", digits(0..10), digits(11..19), digits(20..26))
+}
+
+/// `time` as RFC 3339 in UTC with microseconds.
+pub fn timestamp(time: SystemTime) -> String {
+    humantime::format_rfc3339_micros(time).to_string()
+}
+
+fn directory(store: &Path, project: &str) -> PathBuf {
+    store.join("runs").join(project)
+}
+
+/// Keeps `record` in `store` under the project's key, and drops the oldest beyond [`KEPT`].
+///
+/// # Errors
+/// When the store can't be written.
+pub fn write(store: &Path, project: &str, record: &Record) -> Result<(), RecordError> {
+    let directory = directory(store, project);
+    let path = directory.join(format!("{}.{SUFFIX}", record.id));
+    let written = write_file(&directory, &path, record).and_then(|()| drop_old(&directory));
+    written.map_err(|source| RecordError::Io { path, source })
+}
+
+fn write_file(directory: &Path, path: &Path, record: &Record) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    let mut file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(directory)?;
+    let mut text = serde_json::to_vec_pretty(record)?;
+    text.push(b'\n');
+    file.write_all(&text)?;
+    file.persist(path)?;
+    Ok(())
+}
+
+fn drop_old(directory: &Path) -> io::Result<()> {
+    let records = records(directory)?;
+    let old = records.iter().rev().skip(KEPT);
+    for path in old.chain(&abandoned(directory)?) {
+        match fs::remove_file(path) {
+            // Another run drops the same ones.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The records of a project, oldest first.
+fn records(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension() == Some(OsStr::new(SUFFIX)) {
+            paths.push(path);
+        }
+    }
+    paths.sort_unstable();
+    Ok(paths)
+}
+
+/// Temporary files of killed writers.
+fn abandoned(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let is_temporary = entry.file_name().as_encoded_bytes().starts_with(TEMPORARY.as_bytes());
+        let age = || entry.metadata().and_then(|data| data.modified()).ok()?.elapsed().ok();
+        if is_temporary && age().is_some_and(|age| age > ABANDONED) {
+            paths.push(entry.path());
+        }
+    }
+    Ok(paths)
+}
+
+/// Only to learn the version of what may have any other form.
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
+/// The newest record of the project that `is_wanted`. Damaged ones are passed over and named.
+///
+/// # Errors
+/// When the store can't be read, or a record is of a newer format.
+pub fn last(store: &Path, project: &str, is_wanted: impl Fn(&Record) -> bool) -> Result<Last, RecordError> {
+    let directory = directory(store, project);
+    let mut last = Last::default();
+    let paths = match records(&directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(last),
+        other => other.map_err(|source| RecordError::Io { path: directory, source })?,
+    };
+    for path in paths.into_iter().rev() {
+        let text = match fs::read(&path) {
+            // Another run has just dropped it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            other => other.map_err(|source| RecordError::Io { path: path.clone(), source })?,
+        };
+        match serde_json::from_slice::<Version>(&text) {
+            Ok(Version { version }) if version > VERSION => return Err(RecordError::Version { path, version }),
+            _ => {}
+        }
+        match serde_json::from_slice::<Record>(&text) {
+            Ok(record) if is_wanted(&record) => {
+                last.record = Some(record);
+                break;
+            }
+            Ok(_) => {}
+            Err(_) => last.damaged.push(path),
+        }
+    }
+    Ok(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Changes, Exit, Output, Phase, Stream};
+    use std::collections::HashSet;
+
+    fn record(id: &str) -> Record {
+        Record {
+            version: VERSION,
+            id: id.to_owned(),
+            project: "/project".to_owned(),
+            task: Some("test".to_owned()),
+            command: vec!["make".to_owned(), "a b".to_owned()],
+            cwd: "/src".to_owned(),
+            started: timestamp(SystemTime::UNIX_EPOCH),
+            duration_us: 7,
+            exit: Exit { code: 0, signal: None, reason: "exited".to_owned(), error: None },
+            action: "a/1".to_owned(),
+            input_root: "b/2".to_owned(),
+            inputs: 3,
+            enforced: vec!["user".to_owned()],
+            network: "none".to_owned(),
+            scratch: Vec::new(),
+            stdout: Stream::default(),
+            stderr: Stream::default(),
+            outputs: vec![Output::symlink("link", "te\u{1b}xt"), Output::directory("empty")],
+            undeclared: Changes { added: vec!["/src/\u{1b}".to_owned()], ..Changes::default() },
+            phases: vec![Phase { name: "launch".to_owned(), start_us: 1, duration_us: 2 }],
+            kept: None,
+        }
+    }
+
+    fn any(_: &Record) -> bool {
+        true
+    }
+
+    #[test]
+    fn what_was_written_last_is_read() {
+        let store = tempfile::tempdir().unwrap();
+        assert!(last(store.path(), "key", any).unwrap().record.is_none());
+        for id in ["20260101-1", "20260102-1", "20260101-2"] {
+            write(store.path(), "key", &record(id)).unwrap();
+        }
+        write(store.path(), "other", &record("20270101-1")).unwrap();
+        let newest = last(store.path(), "key", any).unwrap();
+        assert_eq!(newest.record, Some(record("20260102-1")));
+        assert!(newest.damaged.is_empty());
+        let wanted = last(store.path(), "key", |record| record.id.starts_with("20260101")).unwrap();
+        assert_eq!(wanted.record, Some(record("20260101-2")));
+    }
+
+    #[test]
+    fn the_record_is_plain_json_with_a_version() {
+        let store = tempfile::tempdir().unwrap();
+        write(store.path(), "key", &record("id")).unwrap();
+        let text = fs::read_to_string(store.path().join("runs/key/id.json")).unwrap();
+        assert!(!text.contains('\u{1b}'), "control characters are escaped");
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(json["version"], 1);
+        assert_eq!(json["outputs"][0]["target"], "te\u{1b}xt");
+    }
+
+    #[test]
+    fn only_the_newest_are_kept() {
+        let store = tempfile::tempdir().unwrap();
+        for index in 0..KEPT + 5 {
+            write(store.path(), "key", &record(&format!("{index:03}"))).unwrap();
+        }
+        let kept = records(&store.path().join("runs/key")).unwrap();
+        assert_eq!(kept.len(), KEPT);
+        assert!(kept[0].ends_with("005.json"));
+    }
+
+    #[test]
+    fn damaged_records_are_passed_over_and_named() {
+        let store = tempfile::tempdir().unwrap();
+        write(store.path(), "key", &record("1")).unwrap();
+        let directory = store.path().join("runs/key");
+        for (name, text) in [("2.json", ""), ("3.json", "{\"version\":1}"), ("4.json", "\0"), ("5.txt", "")] {
+            fs::write(directory.join(name), text).unwrap();
+        }
+        let found = last(store.path(), "key", any).unwrap();
+        assert_eq!(found.record, Some(record("1")));
+        assert_eq!(found.damaged, ["4.json", "3.json", "2.json"].map(|name| directory.join(name)));
+    }
+
+    #[test]
+    fn a_newer_format_is_refused() {
+        let store = tempfile::tempdir().unwrap();
+        write(store.path(), "key", &record("1")).unwrap();
+        fs::write(store.path().join("runs/key/2.json"), "{\"version\":2,\"other\":[]}").unwrap();
+        let error = last(store.path(), "key", any).unwrap_err();
+        assert!(matches!(error, RecordError::Version { version: 2, .. }), "{error}");
+    }
+
+    #[test]
+    fn abandoned_temporary_files_go_and_fresh_ones_stay() {
+        let store = tempfile::tempdir().unwrap();
+        let directory = store.path().join("runs/key");
+        fs::create_dir_all(&directory).unwrap();
+        let [old, fresh] = ["old", "fresh"].map(|name| directory.join(format!("{TEMPORARY}{name}")));
+        let file = fs::File::create(&old).unwrap();
+        file.set_modified(SystemTime::now() - 2 * ABANDONED).unwrap();
+        fs::write(&fresh, "").unwrap();
+        write(store.path(), "key", &record("1")).unwrap();
+        assert!(!old.exists() && fresh.exists());
+    }
+
+    #[test]
+    fn run_ids_differ_and_sort_by_time() {
+        let at = |seconds| new_run_id(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        assert!(at(1_700_000_000).starts_with("20231114-221320-000000-"));
+        assert!(at(9) < at(10) && at(10) < at(1_000_000));
+        let ids: HashSet<String> = (0..1000).map(|_| at(5)).collect();
+        assert_eq!(ids.len(), 1000);
+    }
+
+    #[test]
+    fn many_writers_and_readers_get_along() {
+        let store = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for writer in 0..20 {
+                let store = store.path();
+                scope.spawn(move || {
+                    for index in 0..20 {
+                        write(store, "key", &record(&format!("{index:03}-{writer}"))).unwrap();
+                        let found = last(store, "key", any).unwrap();
+                        assert!(found.record.is_some() && found.damaged.is_empty());
+                    }
+                });
+            }
+        });
+        assert_eq!(records(&store.path().join("runs/key")).unwrap().len(), KEPT);
+    }
+}

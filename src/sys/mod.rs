@@ -2,4 +2,17 @@
 //! of it is `unsafe`. It imports nothing of sbx.
 
 pub mod beneath;
+pub mod caller;
+pub mod clone;
+pub mod errno;
+pub mod event;
+pub mod fdpass;
 pub mod files;
+pub mod mount;
+pub mod ns;
+pub mod probe;
+pub mod process;
+pub mod pty;
+pub mod sparse;
+pub mod stream;
+pub mod terminal;

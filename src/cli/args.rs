@@ -1,0 +1,383 @@
+//! What was typed. Each flag is defined once here; help, man pages, completions and `docs/CLI.md` follow from it.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+/// Run commands that see only what `sandbox.toml` declares.
+///
+/// sbx reads one `sandbox.toml`, hashes the inputs that it declares, builds a root file system of them in a private mount
+/// namespace, and runs the command in namespaces of its own, so that nothing but what was declared can influence it. It
+/// needs no root, no daemon and no set-up of the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Parser)]
+#[command(name = "sbx", version, max_term_width = 100, subcommand_required = true)]
+#[command(after_help = "\
+Examples:
+  sbx init                 write a sandbox.toml for the project here
+  sbx run -- make          run make in the sandbox
+  sbx run test             run the task `test` of sandbox.toml
+  sbx doctor               say what this machine allows")]
+pub struct Arguments {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// Which command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags that stand before or after the command's name.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Act as if sbx had been started in DIR [default: the working directory]
+    #[arg(short = 'C', value_name = "DIR", global = true, value_hint = ValueHint::DirPath)]
+    pub directory: Option<PathBuf>,
+    /// Use this file [default: $SBX_CONFIG, else the first sandbox.toml from here upwards]
+    #[arg(long, value_name = "FILE", global = true, value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+    /// Say nothing but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say more
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    /// Colour what sbx says [default: $SBX_COLOR, else auto]
+    #[arg(long, value_name = "WHEN", global = true)]
+    pub color: Option<When>,
+}
+
+/// When to colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum When {
+    /// On a terminal, unless NO_COLOR is set or TERM is dumb
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// The commands.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Run a command or a task in the sandbox
+    ///
+    /// After `--` the words are a command. Without `--`, a first word that names a task of sandbox.toml is that task, and
+    /// further words are appended to its command; any other first word is the command.
+    ///
+    /// The command starts in the place inside that corresponds to the working directory. Its standard output and
+    /// standard error are passed through as they come; what sbx itself says goes to standard error, each line begins
+    /// `sbx: `. Outputs are copied back after exit 0, all of them or none.
+    ///
+    /// The exit code is the command's own; 124: the time limit was reached; 125: sbx itself failed (wrong usage and a
+    /// bad sandbox.toml too); 126: found but not executable; 127: not found; 128+N: killed by signal N.
+    Run(Run),
+    /// Write a commented sandbox.toml fitted to the project here
+    ///
+    /// It looks for make, CMake, Cargo, npm, Python and Go. A file that exists is kept unless `--force` is given.
+    Init(Init),
+    /// Check sandbox.toml: every fault at once
+    ///
+    /// Each fault is shown with its line, a caret and a hint. Then the top level and each task are prepared as for a
+    /// run, so that a pattern that matches nothing or a mount that does not exist is found too; nothing is started.
+    /// The exit code is 1 when there is a fault.
+    Check,
+    /// Show what `run` would do, without doing it
+    ///
+    /// The words are those of `run`; without any it shows the plan of a shell with the settings of the top level. The
+    /// inputs are hashed and stored, as for a run.
+    Plan(Plan),
+    /// Print the digests that identify the inputs and the run
+    ///
+    /// The digest of the input tree and, with a command or a task, that of the whole run: its Remote Execution API
+    /// action. The same content gives the same digest of the inputs on every machine and in every checkout.
+    Hash(Hash),
+    /// Show what the last run wrote, declared and undeclared
+    ///
+    /// Undeclared are the files that the command added, changed or deleted and that no output pattern matches; they are
+    /// gone with the sandbox.
+    Diff(Json),
+    /// Open an interactive shell in the sandbox
+    ///
+    /// It is the sandbox that `run` would use, with a terminal of its own: the same files, network and limits, and the
+    /// outputs come back after exit 0. The shell is bash where the sandbox has it, else sh. TERM is passed to it.
+    Shell(Shell),
+    /// Say what this machine allows, and how to mend what it lacks
+    ///
+    /// It tries in a child process what a run needs. The exit code is 1 when no sandbox can be made here.
+    Doctor(Json),
+    /// Print a completion script for a shell
+    Completions(Completions),
+    /// Print the manual page, or write all of them
+    ///
+    /// sbx(1) goes to standard output; `--out` writes it and a page for each command.
+    Man(Man),
+    /// Print the JSON Schema of sandbox.toml
+    ///
+    /// It is a draft-07 schema, which editors use to complete and check the file.
+    Schema,
+}
+
+/// What `sbx run` takes.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(override_usage = "sbx run [OPTIONS] [--] CMD [ARG]...\n       sbx run [OPTIONS] TASK [ARG]...")]
+#[command(after_help = "\
+Examples:
+  sbx run -- make -j4      run make
+  sbx run test             run the task `test`
+  sbx run test -k parser   the same with `-k parser` appended to its command
+  sbx run -i -- cat        pass standard input through")]
+pub struct Run {
+    /// Pass standard input to the command [default: it reads /dev/null]
+    #[arg(short = 'i', long)]
+    pub stdin: bool,
+    /// Keep the run's scratch directory, and say where it is
+    #[arg(long)]
+    pub keep: bool,
+    /// Print how long each phase took
+    #[arg(long)]
+    pub timing: bool,
+    /// Write the phases as Chrome trace JSON
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub trace_out: Option<PathBuf>,
+    /// Write the run's record as JSON: to a file, or to descriptor N
+    #[arg(long, value_name = "PATH|fd:N", value_hint = ValueHint::FilePath)]
+    pub report: Option<OsString>,
+    /// The command and its arguments, or a task
+    #[command(flatten)]
+    pub what: Words,
+}
+
+/// A command or a task, with arguments.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Args)]
+pub struct Words {
+    /// The command with its arguments, or a task with more arguments
+    #[arg(value_name = "CMD", trailing_var_arg = true, value_hint = ValueHint::CommandWithArguments)]
+    pub words: Vec<OsString>,
+    /// Whether `--` stood before the words; set by [`Arguments::parse_from_words`], clap doesn't tell.
+    #[arg(skip)]
+    pub escaped: bool,
+}
+
+/// What `sbx init` takes.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "\
+Examples:
+  sbx init                 write ./sandbox.toml
+  sbx -C proj init         write proj/sandbox.toml")]
+pub struct Init {
+    /// Replace a file that exists [default: refuse]
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// What `sbx plan` takes.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(override_usage = "sbx plan [OPTIONS] [[--] CMD [ARG]...]\n       sbx plan [OPTIONS] [TASK [ARG]...]")]
+#[command(after_help = "\
+Examples:
+  sbx plan -- make         the steps of `sbx run -- make`
+  sbx plan --json test     the plan of the task `test` as JSON")]
+pub struct Plan {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// What would be run.
+    #[command(flatten)]
+    pub what: Words,
+}
+
+/// What `sbx hash` takes.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(override_usage = "sbx hash [OPTIONS] [[--] CMD [ARG]...]\n       sbx hash [OPTIONS] [TASK [ARG]...]")]
+#[command(after_help = "\
+Examples:
+  sbx hash                 the digest of the inputs
+  sbx hash --list          every input with its digest
+  sbx hash -- make         the digest of the inputs and of `sbx run -- make`")]
+pub struct Hash {
+    /// Print the manifest instead: one input a line
+    #[arg(long)]
+    pub list: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// What would be run.
+    #[command(flatten)]
+    pub what: Words,
+}
+
+/// A command whose only flag is `--json`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
+pub struct Json {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `sbx shell` takes.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "\
+Examples:
+  sbx shell                look around
+  sbx shell test           with what the task `test` declares")]
+pub struct Shell {
+    /// Keep the run's scratch directory, and say where it is
+    #[arg(long)]
+    pub keep: bool,
+    /// Use the settings of this task [default: those of the top level]
+    pub task: Option<String>,
+}
+
+/// What `sbx completions` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
+#[command(after_help = "\
+Examples:
+  sbx completions bash > ~/.local/share/bash-completion/completions/sbx
+  sbx completions fish > ~/.config/fish/completions/sbx.fish")]
+pub struct Completions {
+    /// Which shell
+    pub shell: clap_complete::Shell,
+}
+
+/// What `sbx man` takes.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "\
+Examples:
+  sbx man | man -l -       read it
+  sbx man --out man1       write sbx.1, sbx-run.1, …")]
+pub struct Man {
+    /// Write every page into DIR [default: sbx(1) on standard output]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, action = ArgAction::Set)]
+    pub out: Option<PathBuf>,
+}
+
+impl Arguments {
+    /// Parses the words of a command line, the program's name first.
+    ///
+    /// # Errors
+    /// clap's error, which is also how it asks for help or the version to be shown.
+    pub fn parse_from_words(line: &[OsString]) -> Result<Self, clap::Error> {
+        let mut arguments = Self::try_parse_from(line)?;
+        if let Some(what) = arguments.command.words_mut() {
+            // The words are the tail of the line, whatever they are; clap takes no `--` as an option's value, so one
+            // just before the tail is the escape.
+            let before = line.len() - what.words.len() - 1;
+            what.escaped = !what.words.is_empty() && line[before] == "--";
+        }
+        Ok(arguments)
+    }
+}
+
+impl Command {
+    fn words_mut(&mut self) -> Option<&mut Words> {
+        match self {
+            Self::Run(run) => Some(&mut run.what),
+            Self::Plan(plan) => Some(&mut plan.what),
+            Self::Hash(hash) => Some(&mut hash.what),
+            Self::Init(_)
+            | Self::Check
+            | Self::Diff(_)
+            | Self::Shell(_)
+            | Self::Doctor(_)
+            | Self::Completions(_)
+            | Self::Man(_)
+            | Self::Schema => None,
+        }
+    }
+}
+
+/// Commands that the design has and this version does not.
+pub const LATER_COMMANDS: [&str; 8] = ["why", "ps", "enter", "ns", "pool", "cache", "verify", "bench"];
+
+/// Flags of `run` that the design has and this version does not.
+pub const LATER_FLAGS: [&str; 3] = ["--force", "--no-cache", "--no-pool"];
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        Arguments::parse_from_words(&words)
+    }
+
+    fn words(line: &str) -> (bool, Vec<String>) {
+        let mut arguments = parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        let what = arguments.command.words_mut().unwrap();
+        (what.escaped, what.words.iter().map(|word| word.to_str().unwrap().to_owned()).collect())
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_words_of_run_are_taken_as_they_are() {
+        let strings = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+        for (line, escaped, expected) in [
+            ("sbx run make", false, &["make"][..]),
+            ("sbx run -- make", true, &["make"]),
+            ("sbx run make -j4 -v --help -C x", false, &["make", "-j4", "-v", "--help", "-C", "x"]),
+            ("sbx run make -- -x", false, &["make", "--", "-x"]),
+            ("sbx run -- make --", true, &["make", "--"]),
+            ("sbx run -- -- x", true, &["--", "x"]),
+            ("sbx run -- --help", true, &["--help"]),
+            ("sbx run -- --bind /", true, &["--bind", "/"]),
+            ("sbx run --keep -i -- cat -q", true, &["cat", "-q"]),
+            ("sbx run --config=-- test", false, &["test"]),
+            ("sbx run", false, &[]),
+            ("sbx run --", false, &[]),
+            ("sbx hash --list -- make -v", true, &["make", "-v"]),
+            ("sbx plan test", false, &["test"]),
+        ] {
+            assert_eq!(words(line), (escaped, strings(expected)), "{line}");
+        }
+    }
+
+    #[test]
+    fn global_flags_stand_on_either_side_of_the_command() {
+        for line in
+            ["sbx -C d --config f -v run make", "sbx run -C d --config f -v make", "sbx -C d run -v --config f make"]
+        {
+            let arguments = parse(line).unwrap();
+            assert_eq!(arguments.global.directory.as_deref(), Some("d".as_ref()), "{line}");
+            assert_eq!(arguments.global.config.as_deref(), Some("f".as_ref()), "{line}");
+            assert!(arguments.global.verbose && !arguments.global.quiet, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_defined_is_refused() {
+        for line in [
+            "sbx",
+            "sbx run --force make",
+            "sbx run --frobnicate make",
+            "sbx pool start",
+            "sbx make",
+            "sbx check extra",
+            "sbx -q -v check",
+            "sbx --color sometimes check",
+            "sbx run --report",
+            "sbx completions tcsh",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn short_help_fits_a_screen() {
+        let mut command = Arguments::command();
+        command.build();
+        for sub in command.get_subcommands_mut() {
+            let help = sub.render_help().to_string();
+            assert!(help.lines().count() <= 36, "{}: {} lines", sub.get_name(), help.lines().count());
+        }
+        assert!(command.render_help().to_string().lines().count() <= 40);
+    }
+}

@@ -1,0 +1,55 @@
+//! What the manual pages and `docs/CLI.md` say beyond the flags.
+
+/// A name and what it means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Item {
+    /// An exit code, a variable, a path.
+    pub name: &'static str,
+    /// A sentence or more.
+    pub meaning: &'static str,
+}
+
+const fn item(name: &'static str, meaning: &'static str) -> Item {
+    Item { name, meaning }
+}
+
+/// Titles and their items.
+pub const SECTIONS: [(&str, &[Item]); 3] =
+    [("Exit status", &EXIT_CODES), ("Environment", &VARIABLES), ("Files", &FILES)];
+
+const EXIT_CODES: [Item; 7] = [
+    item("0", "Success; for `run` and `shell`, the command exited with 0 and its outputs are copied back."),
+    item("1", "`check` found faults, or `doctor` found something missing that sbx needs."),
+    item("124", "`run` and `shell`: the time limit of sandbox.toml was reached."),
+    item("125", "sbx itself failed: wrong usage, a bad sandbox.toml, a machine that does not allow the sandbox."),
+    item("126", "`run` and `shell`: the command was found but can't be executed."),
+    item("127", "`run` and `shell`: the command was not found in the sandbox."),
+    item(
+        "128+N",
+        "`run` and `shell`: the command was killed by signal N. Any other code of `run` and `shell` is the command's own.",
+    ),
+];
+
+const VARIABLES: [Item; 7] = [
+    item("SBX_CONFIG", "The sandbox.toml to use when `--config` is not given."),
+    item(
+        "SBX_CACHE_DIR",
+        "The directory of the store, an absolute path. Default: sbx in $XDG_CACHE_HOME, else ~/.cache/sbx.",
+    ),
+    item("SBX_COLOR", "`auto`, `always` or `never`, when `--color` is not given."),
+    item("NO_COLOR", "When set and not empty, `auto` means no colour."),
+    item("TERM", "`dumb`: `auto` means no colour, and no progress is shown. `shell` passes it on."),
+    item("XDG_CACHE_HOME", "Where the store is kept, in sbx below it."),
+    item("HOME", "Where the store is kept, in .cache/sbx below it, when neither of the other two is set."),
+];
+
+const FILES: [Item; 2] = [
+    item(
+        "sandbox.toml",
+        "Declares the sandbox. The first one from the working directory upwards is used; paths in it are relative to it. `sbx schema` prints its JSON Schema.",
+    ),
+    item(
+        "~/.cache/sbx",
+        "The store: contents by their digest, input trees, scratch directories, the records of runs. It can be deleted when no sbx is running.",
+    ),
+];

@@ -1,0 +1,396 @@
+//! From the keys as written to checked values: every value is judged where it stands, once, and a fault does not keep
+//! the others from being found. What values mean together is judged in `relate`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::fault::{Fault, Span};
+use super::file;
+use super::model::{Config, Gitignore, KeptScratch, Mount, MountIdentity, Pattern, Rootfs, ScratchKind, Task};
+use super::patterns;
+use super::read::{At, Must, Named};
+use super::relate;
+use super::values::{self, Bad};
+use crate::path::{GuestPath, RelPath};
+
+/// What the top level or a task sets, checked; `None` where it sets nothing.
+#[derive(Debug, Default)]
+pub(super) struct Layer {
+    pub(super) inputs: Option<Vec<Pattern>>,
+    pub(super) gitignore: Option<Gitignore>,
+    pub(super) outputs: Option<Vec<Pattern>>,
+    pub(super) workdir: Option<At<GuestPath>>,
+    pub(super) hostname: Option<String>,
+    pub(super) uid: Option<u32>,
+    pub(super) gid: Option<u32>,
+    pub(super) scratch: Option<ScratchKind>,
+    pub(super) rootfs: Option<Root>,
+    pub(super) mounts: Option<Vec<At<Mount>>>,
+    pub(super) kept: Option<Vec<At<KeptScratch>>>,
+    pub(super) host: Option<At<bool>>,
+    pub(super) allow: Option<Span>,
+    pub(super) set: Option<BTreeMap<String, At<String>>>,
+    pub(super) pass: Option<Vec<At<String>>>,
+    pub(super) time: Option<Duration>,
+    pub(super) open_files: Option<u64>,
+}
+
+/// A checked `[rootfs]`, with the places of its host paths.
+#[derive(Debug, Clone)]
+pub(super) struct Root {
+    pub(super) rootfs: Rootfs,
+    pub(super) host: Vec<At<GuestPath>>,
+}
+
+impl Layer {
+    /// What holds for a task: what it sets, and the rest from `top`.
+    fn over(self, top: &Self) -> Self {
+        Self {
+            inputs: self.inputs.or_else(|| top.inputs.clone()),
+            gitignore: self.gitignore.or(top.gitignore),
+            outputs: self.outputs.or_else(|| top.outputs.clone()),
+            workdir: self.workdir.or_else(|| top.workdir.clone()),
+            hostname: self.hostname.or_else(|| top.hostname.clone()),
+            uid: self.uid.or(top.uid),
+            gid: self.gid.or(top.gid),
+            scratch: self.scratch.or(top.scratch),
+            rootfs: self.rootfs.or_else(|| top.rootfs.clone()),
+            mounts: self.mounts.or_else(|| top.mounts.clone()),
+            kept: self.kept.or_else(|| top.kept.clone()),
+            host: self.host.or_else(|| top.host.clone()),
+            allow: self.allow.or_else(|| top.allow.clone()),
+            set: self.set.or_else(|| top.set.clone()),
+            pass: self.pass.or_else(|| top.pass.clone()),
+            time: self.time.or(top.time),
+            open_files: self.open_files.or(top.open_files),
+        }
+    }
+}
+
+/// The most that a file may come to, in bytes: each task carries the whole file's settings with it.
+const EXPANSION_MAX: usize = 32 << 20;
+
+/// Checks a whole file, read from a text of `length` bytes. The result means something only when no fault was added.
+pub(super) fn check(file: &file::File, length: usize, faults: &mut Vec<Fault>) -> Config {
+    let mut checker = Checker { faults };
+    let top = checker.layer(&file.settings.0);
+    let settings = relate::settle(&top, checker.faults);
+    let mut tasks = BTreeMap::new();
+    if let Some(named) = file.task.as_ref().filter(|named| named.value.0.len().saturating_mul(length) > EXPANSION_MAX) {
+        let message = format!("{} tasks are too many for a file of {length} bytes", named.value.0.len());
+        checker.faults.push(Fault::new(&named.span, message).hint("split the project, or say less at the top level"));
+        return Config { settings, tasks };
+    }
+    for (name, task) in file.task.iter().flat_map(|tasks| &tasks.value.0) {
+        checker.value("the task's name", name, values::name);
+        let command = checker.command(&task.value.command);
+        if let Some(needs) = &task.value.needs {
+            checker.unavailable("needs", &needs.span, "run the tasks one after the other");
+        }
+        let layer = checker.layer(&task.value.settings.0).over(&top);
+        let settings = relate::settle(&layer, checker.faults);
+        tasks.insert(name.value.clone(), Task { command, settings });
+    }
+    Config { settings, tasks }
+}
+
+struct Checker<'f> {
+    faults: &'f mut Vec<Fault>,
+}
+
+impl Checker<'_> {
+    /// What `check` makes of the text, or a fault that begins with `what`.
+    fn value<'t, T>(&mut self, what: &str, at: &'t At<String>, check: fn(&'t str) -> Result<T, Bad>) -> Option<T> {
+        self.judge(&at.span, what, check(&at.value))
+    }
+
+    fn judge<T>(&mut self, span: &Span, what: &str, result: Result<T, Bad>) -> Option<T> {
+        result
+            .map_err(|Bad { why, hint }| {
+                let mut fault = Fault::new(span, format!("{what} {why}"));
+                fault.hint = hint;
+                self.faults.push(fault);
+            })
+            .ok()
+    }
+
+    fn unavailable(&mut self, key: &str, span: &Span, instead: &str) {
+        self.faults.push(Fault::new(span, format!("`{key}` is not available yet")).hint(instead));
+    }
+
+    fn layer(&mut self, settings: &file::Settings) -> Layer {
+        let mut layer = Layer {
+            inputs: settings.inputs.as_ref().map(|inputs| self.patterns("inputs", &inputs.value)),
+            gitignore: settings.gitignore.as_ref().map(|at| match at.value {
+                true => Gitignore::Respect,
+                false => Gitignore::Disregard,
+            }),
+            outputs: settings.outputs.as_ref().map(|outputs| self.patterns("outputs", &outputs.value)),
+            rootfs: settings.rootfs.as_ref().and_then(|rootfs| self.rootfs(rootfs)),
+            mounts: settings.mount.as_ref().map(|at| at.value.iter().filter_map(|mount| self.mount(mount)).collect()),
+            kept: settings.scratch.as_ref().map(|at| self.kept(&at.value)),
+            ..Layer::default()
+        };
+        if let Some(sandbox) = &settings.sandbox {
+            self.sandbox(&sandbox.value, &mut layer);
+        }
+        if let Some(network) = &settings.network {
+            self.network(&network.value, &mut layer);
+        }
+        if let Some(env) = &settings.env {
+            layer.set = env.value.set.as_ref().map(|set| self.env_set(&set.value));
+            layer.pass = env.value.pass.as_ref().map(|pass| self.env_pass(&pass.value));
+        }
+        if let Some(limits) = &settings.limits {
+            self.limits(&limits.value, &mut layer);
+        }
+        for fetch in settings.fetch.iter().flat_map(|fetch| &fetch.value) {
+            self.fetch(fetch);
+        }
+        if let Some(digest) = &settings.outputs_sha256
+            && self.value("`outputs_sha256`", digest, values::sha256).is_some()
+        {
+            self.unavailable("outputs_sha256", &digest.span, "remove it: no result is replayed yet");
+        }
+        if let Some(flag) = &settings.cache_failures {
+            self.unavailable("cache_failures", &flag.span, "remove it: no result is replayed yet");
+        }
+        layer
+    }
+
+    fn patterns(&mut self, key: &str, list: &[At<String>]) -> Vec<Pattern> {
+        let mut taken = Vec::new();
+        for (index, at) in list.iter().enumerate() {
+            let what = format!("the pattern {:?} of `{key}`", at.value);
+            let Some(pattern) = self.judge(&at.span, &what, patterns::pattern(&at.value)) else { continue };
+            if pattern.negated && index == 0 {
+                let bad = Bad::new("comes first and has nothing to take away from");
+                self.judge::<()>(&at.span, &what, Err(bad.hint("put it behind what it takes away from")));
+            }
+            if key == "outputs" {
+                self.judge(&at.span, &what, patterns::output(&pattern));
+            }
+            taken.push(pattern);
+        }
+        taken
+    }
+
+    fn sandbox(&mut self, sandbox: &file::Sandbox, layer: &mut Layer) {
+        layer.workdir = sandbox.workdir.as_ref().and_then(|at| {
+            let path = self.value("`sandbox.workdir`", at, values::guest_path)?;
+            Some(At { span: at.span.clone(), value: path })
+        });
+        layer.hostname = sandbox
+            .hostname
+            .as_ref()
+            .and_then(|at| self.value("`sandbox.hostname`", at, values::hostname))
+            .map(str::to_owned);
+        layer.uid = sandbox.uid.as_ref().and_then(|at| self.judge(&at.span, "`sandbox.uid`", values::id(at.value)));
+        layer.gid = sandbox.gid.as_ref().and_then(|at| self.judge(&at.span, "`sandbox.gid`", values::id(at.value)));
+        layer.scratch = sandbox.scratch.as_ref().map(|at| match at.value {
+            file::ScratchKind::Disk => ScratchKind::Disk,
+            file::ScratchKind::Memory => ScratchKind::Memory,
+        });
+        if let Some(at) = sandbox.nested.as_ref().filter(|at| at.value) {
+            self.unavailable("sandbox.nested", &at.span, "remove it: a command makes no user namespaces of its own");
+        }
+        if let Some(at) = &sandbox.syscalls {
+            self.unavailable("sandbox.syscalls", &at.span, "remove it");
+        }
+    }
+
+    fn rootfs(&mut self, rootfs: &At<file::Rootfs>) -> Option<Root> {
+        let file::Rootfs { host, image, tar, dir } = &rootfs.value;
+        let mut sources = [
+            host.as_ref().map(|at| ("host", &at.span)),
+            image.as_ref().map(|at| ("image", &at.span)),
+            tar.as_ref().map(|at| ("tar", &at.span)),
+            dir.as_ref().map(|at| ("dir", &at.span)),
+        ]
+        .into_iter()
+        .flatten();
+        let (first, first_span) = sources.next()?;
+        for (key, span) in sources {
+            let fault = Fault::new(span, format!("`rootfs.{first}` and `rootfs.{key}` are both set"));
+            self.faults.push(fault.also(first_span, "one source").label("another").hint("a rootfs has one source"));
+        }
+        let host: Vec<_> = host.iter().flat_map(|list| &list.value).filter_map(|at| self.host_directory(at)).collect();
+        let image = image.as_ref().and_then(|at| self.value("`rootfs.image`", at, values::image));
+        let tar = tar.as_ref().and_then(|at| self.value("`rootfs.tar`", at, values::host_path)).map(Rootfs::Tar);
+        let dir = dir.as_ref().and_then(|at| self.value("`rootfs.dir`", at, values::host_path)).map(Rootfs::Dir);
+        let shown = || Rootfs::Host(host.iter().map(|at| at.value.clone()).collect());
+        Some(Root { rootfs: image.or(tar).or(dir).unwrap_or_else(shown), host })
+    }
+
+    fn host_directory(&mut self, at: &At<String>) -> Option<At<GuestPath>> {
+        let path = self.value("a path of `rootfs.host`", at, values::guest_path)?;
+        Some(At { span: at.span.clone(), value: path })
+    }
+
+    fn mount(&mut self, mount: &At<file::Mount>) -> Option<At<Mount>> {
+        let file::Mount { source: Must(source), target: Must(target), identity, version } = &mount.value;
+        let source = source.as_ref().and_then(|at| self.value("`mount.source`", at, values::host_path));
+        let place = target.as_ref().and_then(|at| self.value("`mount.target`", at, values::guest_path));
+        let identity = match (identity.as_ref().map(|at| (at.value, &at.span)), version) {
+            (Some((file::Identity::Declared, _)), Some(at)) => MountIdentity::Declared(self.version(at)),
+            (Some((file::Identity::Declared, span)), None) => {
+                let fault = Fault::new(span, "`identity = \"declared\"` needs a `version`");
+                self.faults.push(fault.hint("add the string you vouch for, such as `version = \"gcc 14.2\"`"));
+                MountIdentity::Content
+            }
+            (other, version) => {
+                if let Some(at) = version {
+                    let fault =
+                        Fault::new(&at.span, "`mount.version` means something only with `identity = \"declared\"`");
+                    self.faults.push(fault.hint("remove it, or set the identity"));
+                }
+                match other {
+                    Some((file::Identity::Metadata, _)) => MountIdentity::Metadata,
+                    _ => MountIdentity::Content,
+                }
+            }
+        };
+        let span = target.as_ref()?.span.clone();
+        Some(At { span, value: Mount { source: source?, target: place?, identity } })
+    }
+
+    fn version(&mut self, at: &At<String>) -> String {
+        let fault = match at.value.as_str() {
+            "" => Some("is empty"),
+            text if text.chars().any(char::is_control) => Some("has a control character"),
+            _ => None,
+        };
+        if let Some(why) = fault {
+            self.faults.push(Fault::new(&at.span, format!("`mount.version` {why}")));
+        }
+        at.value.clone()
+    }
+
+    fn kept(&mut self, list: &[At<file::Scratch>]) -> Vec<At<KeptScratch>> {
+        let mut names: BTreeMap<&str, &Span> = BTreeMap::new();
+        let mut kept = Vec::new();
+        for scratch in list {
+            let file::Scratch { name: Must(name), target: Must(target) } = &scratch.value;
+            let label = name.as_ref().and_then(|at| self.value("`scratch.name`", at, values::name));
+            let place = target.as_ref().and_then(|at| self.value("`scratch.target`", at, values::guest_path));
+            if let (Some(at), Some(label)) = (name, label)
+                && let Some(first) = names.insert(label, &at.span)
+            {
+                let fault = Fault::new(&at.span, format!("two scratch directories are named {label:?}"));
+                self.faults.push(fault.also(first, "the other").hint("give each its own name"));
+            }
+            if let (Some(label), Some(place), Some(target)) = (label, place, target) {
+                let value = KeptScratch { name: label.to_owned(), target: place };
+                kept.push(At { span: target.span.clone(), value });
+            }
+        }
+        kept
+    }
+
+    fn network(&mut self, network: &file::Network, layer: &mut Layer) {
+        layer.host.clone_from(&network.host);
+        layer.allow = network.allow.as_ref().map(|at| at.span.clone());
+        if let Some(at) = network.allow.as_ref().filter(|at| !at.value.is_empty()) {
+            let instead = "`allow = []` reaches nothing, `host = true` the host's network";
+            self.unavailable("network.allow", &at.span, instead);
+        }
+        if let Some(at) = &network.publish {
+            self.unavailable("network.publish", &at.span, "remove it, or use `host = true`");
+        }
+        if let Some(at) = &network.hosts {
+            self.unavailable("network.hosts", &at.span, "remove it");
+        }
+    }
+
+    fn env_set(&mut self, set: &Named<String>) -> BTreeMap<String, At<String>> {
+        let mut variables = BTreeMap::new();
+        for (name, value) in &set.0 {
+            let what = format!("{:?} in `env.set`", name.value);
+            let variable = self.judge(&name.span, &what, values::variable(&name.value));
+            self.value(&format!("the value of {:?}", name.value), value, values::no_nul);
+            if let Some(variable) = variable {
+                variables.insert(variable.to_owned(), At { span: name.span.clone(), value: value.value.clone() });
+            }
+        }
+        variables
+    }
+
+    fn env_pass(&mut self, pass: &[At<String>]) -> Vec<At<String>> {
+        let mut seen: BTreeMap<&str, &Span> = BTreeMap::new();
+        let mut variables = Vec::new();
+        for name in pass {
+            let what = format!("{:?} in `env.pass`", name.value);
+            let Some(variable) = self.judge(&name.span, &what, values::variable(&name.value)) else { continue };
+            if let Some(first) = seen.insert(variable, &name.span) {
+                let fault = Fault::new(&name.span, format!("{variable:?} is twice in `env.pass`"));
+                self.faults.push(fault.also(first, "the other"));
+            }
+            variables.push(name.clone());
+        }
+        variables
+    }
+
+    fn limits(&mut self, limits: &file::Limits, layer: &mut Layer) {
+        let file::Limits { time, memory, pids, cpus, open_files, disk } = limits;
+        layer.time = time.as_ref().and_then(|at| self.value("`limits.time`", at, values::duration));
+        layer.open_files = open_files
+            .as_ref()
+            .and_then(|at| self.judge(&at.span, "`limits.open_files`", values::open_files(at.value)));
+        let instead = "remove it; `limits.time` and `limits.open_files` are available";
+        for (key, size) in [("limits.memory", memory), ("limits.disk", disk)] {
+            if let Some(at) = size
+                && self.value(&format!("`{key}`"), at, values::size).is_some()
+            {
+                self.unavailable(key, &at.span, instead);
+            }
+        }
+        if let Some(at) = pids
+            && self.judge(&at.span, "`limits.pids`", positive(at.value > 0)).is_some()
+        {
+            self.unavailable("limits.pids", &at.span, instead);
+        }
+        if let Some(at) = cpus
+            && self.judge(&at.span, "`limits.cpus`", positive(at.value > 0.0 && at.value.is_finite())).is_some()
+        {
+            self.unavailable("limits.cpus", &at.span, instead);
+        }
+    }
+
+    fn fetch(&mut self, fetch: &At<file::Fetch>) {
+        let file::Fetch { url: Must(url), sha256: Must(sha256), target: Must(target) } = &fetch.value;
+        if let Some(at) = url {
+            self.value("`fetch.url`", at, |text| match text.starts_with("https://") || text.starts_with("http://") {
+                true => Ok(()),
+                false => Err(Bad::new("is no URL that can be fetched").hint("it begins with `https://`")),
+            });
+        }
+        if let Some(at) = sha256 {
+            self.value("`fetch.sha256`", at, values::sha256);
+        }
+        if let Some(at) = target {
+            self.value("`fetch.target`", at, |text| {
+                RelPath::new(text).map_err(|error| Bad::new(format!("is no path in the project: {error}")))
+            });
+        }
+        self.unavailable("fetch", &fetch.span, "fetch the file beforehand and name it in `inputs`");
+    }
+
+    fn command(&mut self, Must(command): &Must<Vec<At<String>>>) -> Vec<String> {
+        let Some(command) = command else { return Vec::new() };
+        match command.value.first() {
+            None => self.faults.push(Fault::new(&command.span, "the command is empty").hint("name a program")),
+            Some(program) if program.value.is_empty() => {
+                self.faults.push(Fault::new(&program.span, "the program's name is empty"));
+            }
+            Some(_) => {}
+        }
+        for argument in &command.value {
+            self.value("an argument of the command", argument, values::no_nul);
+        }
+        command.value.iter().map(|argument| argument.value.clone()).collect()
+    }
+}
+
+fn positive(holds: bool) -> Result<(), Bad> {
+    holds.then_some(()).ok_or_else(|| Bad::new("must be above zero").hint("leave the key out for no limit"))
+}

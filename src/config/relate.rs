@@ -1,0 +1,124 @@
+//! What values mean together: judged for the top level and for each task with the top level's settings below its own.
+
+use std::collections::BTreeMap;
+
+use super::check::Layer;
+use super::fault::{Fault, Span};
+use super::model::{Env, Limits, Network, Rootfs, Sandbox, Settings};
+use crate::path::GuestPath;
+
+/// The settings that `layer` comes to, defaults filled in; faults where its values contradict each other.
+pub(super) fn settle(layer: &Layer, faults: &mut Vec<Fault>) -> Settings {
+    let default = Sandbox::default();
+    let sandbox = Sandbox {
+        workdir: layer.workdir.as_ref().map_or(default.workdir, |at| at.value.clone()),
+        hostname: layer.hostname.clone().unwrap_or(default.hostname),
+        uid: layer.uid.unwrap_or(default.uid),
+        gid: layer.gid.unwrap_or(default.gid),
+        scratch: layer.scratch.unwrap_or(default.scratch),
+    };
+    let rootfs = layer.rootfs.as_ref().map(|root| root.rootfs.clone()).unwrap_or_default();
+    targets(layer, &rootfs, &sandbox.workdir, faults);
+    network(layer, faults);
+    environment(layer, faults);
+    Settings {
+        inputs: layer.inputs.clone().unwrap_or_default(),
+        gitignore: layer.gitignore.unwrap_or_default(),
+        outputs: layer.outputs.clone().unwrap_or_default(),
+        sandbox,
+        rootfs,
+        mounts: layer.mounts.iter().flatten().map(|at| at.value.clone()).collect(),
+        scratch: layer.kept.iter().flatten().map(|at| at.value.clone()).collect(),
+        network: match &layer.host {
+            Some(at) if at.value => Network::Host,
+            _ => Network::None,
+        },
+        env: Env {
+            set: layer.set.iter().flatten().map(|(name, at)| (name.clone(), at.value.clone())).collect(),
+            pass: layer.pass.iter().flatten().map(|at| at.value.clone()).collect(),
+        },
+        limits: Limits { time: layer.time, open_files: layer.open_files },
+    }
+}
+
+/// A place inside that something takes; no span when a default takes it.
+struct Taken<'l> {
+    path: &'l GuestPath,
+    span: Option<&'l Span>,
+    by: &'static str,
+}
+
+/// No two things at one place, and the working directory in none of them.
+fn targets(layer: &Layer, rootfs: &Rootfs, workdir: &GuestPath, faults: &mut Vec<Fault>) {
+    let mut taken: Vec<Taken<'_>> = Vec::new();
+    match (&layer.rootfs, rootfs) {
+        (Some(root), _) => taken.extend(root.host.iter().map(|at| Taken {
+            path: &at.value,
+            span: Some(&at.span),
+            by: "a path of the rootfs",
+        })),
+        (None, Rootfs::Host(paths)) => {
+            taken.extend(paths.iter().map(|path| Taken { path, span: None, by: "a path of the rootfs" }));
+        }
+        (None, _) => {}
+    }
+    let mounts = layer.mounts.iter().flatten();
+    taken.extend(mounts.map(|at| Taken { path: &at.value.target, span: Some(&at.span), by: "a mount" }));
+    let kept = layer.kept.iter().flatten();
+    taken.extend(kept.map(|at| Taken { path: &at.value.target, span: Some(&at.span), by: "a scratch directory" }));
+
+    let mut first: BTreeMap<&GuestPath, &Taken<'_>> = BTreeMap::new();
+    for place in &taken {
+        if let Some(other) = first.get(place.path) {
+            let message = if other.by == place.by {
+                format!("`{}` is taken twice, both times by {}", place.path, place.by)
+            } else {
+                format!("`{}` is taken twice, by {} and by {}", place.path, other.by, place.by)
+            };
+            faults.extend(fault_at(
+                [(other.span, other.by), (place.span, place.by)],
+                message,
+                "give each its own place",
+            ));
+        } else {
+            first.insert(place.path, place);
+        }
+        if workdir.is_within(place.path) {
+            let message = format!("the working directory `{workdir}` is inside of `{}`, {}", place.path, place.by);
+            let span = layer.workdir.as_ref().map(|at| &at.span);
+            let hint = "the inputs need a place of their own";
+            faults.extend(fault_at([(place.span, place.by), (span, "the working directory")], message, hint));
+        }
+    }
+}
+
+/// A fault at the later of two places, the earlier one shown beside it. Nothing when neither is in the file.
+fn fault_at(places: [(Option<&Span>, &str); 2], message: String, hint: &str) -> Option<Fault> {
+    let mut written: Vec<(&Span, &str)> =
+        places.into_iter().filter_map(|(span, label)| span.map(|span| (span, label))).collect();
+    written.sort_by_key(|(span, _)| span.start);
+    let (span, label) = written.pop()?;
+    let fault = Fault::new(span, message).label(label).hint(hint);
+    Some(match written.pop() {
+        Some((other, label)) => fault.also(other, label),
+        None => fault,
+    })
+}
+
+fn network(layer: &Layer, faults: &mut Vec<Fault>) {
+    if let (Some(host), Some(allow)) = (layer.host.as_ref().filter(|at| at.value), &layer.allow) {
+        let message = "`network.host` and `network.allow` contradict each other".to_owned();
+        let hint = "`host = true` reaches everything the host can; a task undoes it with `host = false`";
+        faults.extend(fault_at([(Some(&host.span), "everything"), (Some(allow), "only this")], message, hint));
+    }
+}
+
+fn environment(layer: &Layer, faults: &mut Vec<Fault>) {
+    for name in layer.pass.iter().flatten() {
+        if let Some(set) = layer.set.as_ref().and_then(|set| set.get(&name.value)) {
+            let message = format!("{:?} is in `env.set` and in `env.pass`", name.value);
+            let places = [(Some(&set.span), "set here"), (Some(&name.span), "passed here")];
+            faults.extend(fault_at(places, message, "a variable has one source"));
+        }
+    }
+}

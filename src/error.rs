@@ -1,0 +1,175 @@
+//! Why sbx failed: the one error on top of every module's own.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::cli::resolve::ResolveError;
+use crate::cli::usage::UsageError;
+use crate::config::ConfigError;
+use crate::config::discover::DiscoverError;
+use crate::sandbox::SandboxError;
+use crate::store::StoreError;
+use crate::store::records::RecordError;
+
+/// Why sbx failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The command line can't be understood.
+    #[error(transparent)]
+    Usage(#[from] UsageError),
+    /// The command line can't be fulfilled here.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// There is no project.
+    #[error(transparent)]
+    Discover(#[from] DiscoverError),
+    /// The project's `sandbox.toml` is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The store can't be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The records of past runs can't be used.
+    #[error(transparent)]
+    Records(#[from] RecordError),
+    /// The run could not be prepared or carried out.
+    #[error("{source}")]
+    Sandbox {
+        /// Why.
+        source: SandboxError,
+        /// What to say if the command was not found: the task that was perhaps meant.
+        slip: Option<String>,
+    },
+    /// `diff` before any run.
+    #[error("no run of this project is recorded")]
+    NoRun,
+    /// `init` where a file is.
+    #[error("{} exists", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// `--report fd:N` with an N that can't be.
+    #[error("`{given}` is no descriptor for a report")]
+    ReportDescriptor {
+        /// What was typed.
+        given: String,
+    },
+    /// Standard output can't be written.
+    #[error("can't write to standard output")]
+    Output {
+        /// Why.
+        source: io::Error,
+    },
+    /// A file that the command line asks for can't be written.
+    #[error("can't write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The working directory is gone.
+    #[error("can't find the working directory")]
+    WorkingDirectory {
+        /// Why.
+        source: io::Error,
+    },
+    /// The binary has a set-user-id or set-group-id bit.
+    #[error("sbx refuses to run with a set-user-id or set-group-id bit")]
+    SetId,
+}
+
+/// What kind of failure it is; decides the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The command line is wrong.
+    Usage,
+    /// The project or its `sandbox.toml` is.
+    Config,
+    /// A file, directory or stream of this machine is.
+    Machine,
+    /// The sandbox can't be prepared or made, or its outputs can't be taken.
+    Sandbox,
+    /// The command is there but can't be executed.
+    NotExecutable,
+    /// The command is not there.
+    NotFound,
+}
+
+impl Kind {
+    /// The exit code of sbx for it.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Usage | Self::Config | Self::Machine | Self::Sandbox => exit::FAILED,
+            Self::NotExecutable => exit::NOT_EXECUTABLE,
+            Self::NotFound => exit::NOT_FOUND,
+        }
+    }
+}
+
+/// The exit codes of sbx's own; a command's code is passed on as it is.
+pub mod exit {
+    /// All is well.
+    pub const OK: u8 = 0;
+    /// `check` found faults, `doctor` found a lack.
+    pub const FOUND: u8 = 1;
+    /// sbx itself failed.
+    pub const FAILED: u8 = 125;
+    /// The command can't be executed.
+    pub const NOT_EXECUTABLE: u8 = 126;
+    /// The command was not found.
+    pub const NOT_FOUND: u8 = 127;
+}
+
+impl Error {
+    /// What kind of failure it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Usage(_) | Self::Resolve(_) | Self::ReportDescriptor { .. } => Kind::Usage,
+            Self::Discover(_) | Self::Config(_) | Self::NoRun | Self::Exists { .. } => Kind::Config,
+            Self::Store(_)
+            | Self::Records(_)
+            | Self::Output { .. }
+            | Self::Write { .. }
+            | Self::WorkingDirectory { .. }
+            | Self::SetId => Kind::Machine,
+            Self::Sandbox { source, .. } => match source.exit_code() {
+                126 => Kind::NotExecutable,
+                127 => Kind::NotFound,
+                _ => Kind::Sandbox,
+            },
+        }
+    }
+
+    /// The exit code of sbx for it.
+    pub fn exit_code(&self) -> u8 {
+        self.kind().exit_code()
+    }
+
+    /// What helps, a line each.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Usage(error) => Some(error.hints.join("\n")).filter(|hints| !hints.is_empty()),
+            Self::Resolve(error) => error.hint(),
+            Self::Discover(error) => error.hint().map(str::to_owned),
+            Self::Sandbox { source, slip } => {
+                let slip = slip.clone().filter(|_| self.kind() == Kind::NotFound);
+                let hints: Vec<String> = slip.into_iter().chain(source.hint()).collect();
+                Some(hints.join("\n")).filter(|hints| !hints.is_empty())
+            }
+            Self::Config(_)
+            | Self::Store(_)
+            | Self::Records(_)
+            | Self::Output { .. }
+            | Self::Write { .. }
+            | Self::WorkingDirectory { .. } => None,
+            Self::NoRun => Some("`sbx run` records each run".into()),
+            Self::Exists { .. } => Some("`sbx init --force` replaces it".into()),
+            Self::ReportDescriptor { .. } => {
+                Some("give `fd:N` with N from 3 on (0 to 2 are the standard streams), or a path".into())
+            }
+            Self::SetId => Some("sbx needs no privilege: `chmod ug-s` its binary".into()),
+        }
+    }
+}

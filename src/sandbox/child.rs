@@ -1,0 +1,222 @@
+//! The interpreter: what runs between clone and exec.
+//!
+//! It allocates nothing, locks nothing, formats nothing. Each operation is one arm; an error is the operation's index,
+//! the call and the errno, sent over the control socket, from which the launcher makes the sentence.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::init;
+use super::message::{List, Message};
+use super::program::{Op, Program, RootMount, Streams};
+use crate::plan::step::Expect;
+use crate::sys::clone::{self, exit_now};
+use crate::sys::errno::{Call, CallError, Errno};
+use crate::sys::mount::{self, MountFlags};
+use crate::sys::{fdpass, ns, process, pty};
+
+/// What PID 1 is called inside.
+const INIT_NAME: &CStr = c"sbx-init";
+
+/// What the operations leave for each other.
+#[derive(Debug, Default)]
+struct State {
+    /// The root mount, from [`Op::MountRoot`] on.
+    root: Option<OwnedFd>,
+    /// The upper layer.
+    upper: Option<OwnedFd>,
+    /// Both ends of the sandbox's terminal.
+    terminal: Option<pty::Pair>,
+}
+
+/// The life of PID 1 from clone3 on.
+pub fn run(program: &Program, control: BorrowedFd<'_>) -> ! {
+    let mut state = State::default();
+    if process::die_with_parent().is_err() {
+        exit_now(1);
+    }
+    perform(&program.setup, List::Setup, program, &mut state, control);
+    if let Err(error) = hand_over(program, &mut state, control) {
+        give_up(List::Setup, program.setup.len().saturating_sub(1), error, control);
+    }
+    match clone::fork() {
+        Err(error) => give_up(List::Start, 0, error, control),
+        Ok(0) => {
+            perform(&program.start, List::Start, program, &mut state, control);
+            exit_now(1)
+        }
+        Ok(command) => init::serve(command, control),
+    }
+}
+
+/// Sends the launcher what it needs to look into the sandbox from outside: the root, the upper layer, the terminal.
+fn hand_over(program: &Program, state: &mut State, control: BorrowedFd<'_>) -> Result<(), CallError> {
+    let (Some(root), Some(upper)) = (&state.root, &state.upper) else {
+        return Err(CallError::mismatch(Call::mount));
+    };
+    let ready = Message::Ready.encode();
+    if matches!(program.streams, Streams::Terminal) {
+        let pair = pty::open_pair(c"/dev/ptmx")?;
+        fdpass::send(control, &ready, &[root.as_fd(), upper.as_fd(), pair.master.as_fd()])?;
+        state.terminal = Some(pair);
+    } else {
+        fdpass::send(control, &ready, &[root.as_fd(), upper.as_fd()])?;
+    }
+    Ok(())
+}
+
+fn perform(ops: &[Op], list: List, program: &Program, state: &mut State, control: BorrowedFd<'_>) {
+    for (index, op) in ops.iter().enumerate() {
+        if let Err(error) = execute(op, program, state) {
+            give_up(list, index, error, control);
+        }
+    }
+}
+
+fn give_up(list: List, step: usize, error: CallError, control: BorrowedFd<'_>) -> ! {
+    let message = Message::Failed { list, step: step as u16, error };
+    // If this fails, the launcher sees the end of the socket and says that much.
+    let _ = fdpass::send(control, &message.encode(), &[]);
+    exit_now(1)
+}
+
+fn execute(op: &Op, program: &Program, state: &mut State) -> Result<(), CallError> {
+    match op {
+        Op::MapIds { users, groups } => {
+            // Without it the kernel takes no group map from an unprivileged writer (user_namespaces(7)).
+            mount::write_file(c"/proc/self/setgroups", b"deny")?;
+            mount::write_file(c"/proc/self/uid_map", users)?;
+            mount::write_file(c"/proc/self/gid_map", groups)
+        }
+        Op::SetNames { host, domain } => ns::set_names(host, domain),
+        Op::BringLoopbackUp => ns::loopback_up(),
+        Op::StartClocksAtZero { offsets } => {
+            ns::unshare_time()?;
+            mount::write_file(c"/proc/self/timens_offsets", offsets)
+        }
+        // The count is the new user namespace's own: it says how many its processes may nest (namespaces(7)).
+        Op::ForbidUserNamespaces => mount::write_file(c"/proc/sys/user/max_user_namespaces", b"0"),
+        Op::MakeMountsPrivate => mount::make_private(),
+        Op::MountRoot(root) => mount_root(root, state),
+        Op::Bind { source, target, expect, flags } => {
+            let source = mount::open_source(source)?;
+            check_identity(source.as_fd(), *expect)?;
+            let target_fd = mount::open_target(root_of(state)?, target)?;
+            let tree = mount::copy_tree(source.as_fd())?;
+            mount::restrict_tree(tree.as_fd(), *flags)?;
+            mount::attach(tree.as_fd(), target_fd.as_fd())?;
+            let there = mount::open_target(root_of(state)?, target)?;
+            check_identity(there.as_fd(), *expect)?;
+            check_mount(there.as_fd(), *flags, None)
+        }
+        Op::Mount { kind, target, flags, options, magic } => {
+            // The working directory is the new root; what stands at these names is our own skeleton.
+            let before = mount::open_target(root_of(state)?, target)?;
+            drop(before);
+            mount::mount(kind, target, *flags, options)?;
+            let there = mount::open_target(root_of(state)?, target)?;
+            check_mount(there.as_fd(), *flags, *magic)
+        }
+        Op::EnterRoot => mount::enter_root(),
+        Op::SetUmask => {
+            process::set_umask(0o022);
+            Ok(())
+        }
+        Op::Limit { resource, soft, hard } => process::set_limit(*resource, *soft, *hard),
+        Op::JoinOwnKeyring => process::own_keyring(),
+        Op::ForbidNewPrivileges => process::no_new_privileges(),
+        Op::DropCapabilities => process::drop_capabilities(),
+        Op::HideInit => {
+            if let Some(area) = program.own_arguments {
+                area.overwrite(INIT_NAME.to_bytes());
+            }
+            process::set_name(INIT_NAME)?;
+            process::undumpable()
+        }
+        Op::BeginSession => process::new_session(),
+        Op::TakeTerminal => match &state.terminal {
+            Some(pair) => {
+                pty::take(pair.slave.as_fd())?;
+                (0..3).try_for_each(|stream| process::place(pair.slave.as_fd(), stream))
+            }
+            None => Err(CallError::mismatch(Call::ioctl)),
+        },
+        Op::PlaceStreams => place_streams(&program.streams),
+        Op::FixAddresses => process::fixed_addresses(),
+        Op::EnterDirectory(path) => mount::change_directory(path),
+        Op::ResetSignals => process::default_signals(),
+        // On exec, so that a failure of exec can still be told.
+        Op::CloseDescriptors => process::cloexec_from(3),
+        Op::Execute => Err(execute_command(program)),
+    }
+}
+
+fn root_of(state: &State) -> Result<BorrowedFd<'_>, CallError> {
+    state.root.as_ref().map(AsFd::as_fd).ok_or(CallError::mismatch(Call::mount))
+}
+
+fn mount_root(root: &RootMount, state: &mut State) -> Result<(), CallError> {
+    let open = MountFlags { read_only: false, no_devices: true, no_exec: false };
+    mount::change_directory(&root.store)?;
+    if let Some(memory) = &root.memory {
+        mount::mount(c"tmpfs", memory, open, c"mode=0700")?;
+    }
+    mount::make_directory(&root.work)?;
+    mount::make_directory(&root.upper)?;
+    mount::change_mode(&root.upper, 0o755)?;
+    mount::make_directory(&root.tmp)?;
+    mount::change_mode(&root.tmp, 0o1777)?;
+    mount::mount(c"overlay", &root.root, open, &root.options)?;
+    let there = mount::open_directory(&root.root)?;
+    check_mount(there.as_fd(), open, Some(mount::OVERLAY_MAGIC))?;
+    state.upper = Some(mount::open_directory(&root.upper)?);
+    mount::change_directory_to(there.as_fd())?;
+    state.root = Some(there);
+    Ok(())
+}
+
+/// Stops the run when a place is not what the plan was made for.
+fn check_identity(place: BorrowedFd<'_>, expect: Expect) -> Result<(), CallError> {
+    let found = mount::identify(place)?;
+    let same = match expect {
+        Expect::Same { device, inode, directory: _ } => found.device == device && found.inode == inode,
+        Expect::CharacterDevice { major, minor } => found.is_character_device(major, minor),
+    };
+    if same { Ok(()) } else { Err(CallError::mismatch(Call::fstat)) }
+}
+
+/// Reads the mount's state back from the kernel and stops the run when it is weaker than asked for.
+fn check_mount(place: BorrowedFd<'_>, wanted: MountFlags, magic: Option<i64>) -> Result<(), CallError> {
+    let found = mount::mounted(place)?;
+    let strong = found.no_setuid
+        && (found.flags.read_only || !wanted.read_only)
+        && (found.flags.no_devices || !wanted.no_devices)
+        && (found.flags.no_exec || !wanted.no_exec)
+        && magic.is_none_or(|magic| found.magic == magic);
+    if strong { Ok(()) } else { Err(CallError::mismatch(Call::fstatfs)) }
+}
+
+fn place_streams(streams: &Streams) -> Result<(), CallError> {
+    let Streams::Pipes { stdin, stdout, stderr } = streams else { return Err(CallError::mismatch(Call::dup2)) };
+    match stdin {
+        Some(pipe) => process::place(pipe.as_fd(), 0)?,
+        None => process::place(mount::open_file(c"/dev/null", false)?.as_fd(), 0)?,
+    }
+    process::place(stdout.as_fd(), 1)?;
+    process::place(stderr.as_fd(), 2)
+}
+
+/// Tries the candidates as execvp(3) does: the first that is there decides, except that one without permission lets
+/// the search go on and is reported if nothing better comes.
+fn execute_command(program: &Program) -> CallError {
+    let mut worst = CallError { call: Call::execve, errno: Errno::ENOENT };
+    for path in &program.candidates {
+        let error = process::execute(path, &program.arguments, &program.environment);
+        match error.errno {
+            Errno::ENOENT | Errno::ENOTDIR => {}
+            Errno::EACCES => worst = error,
+            _ => return error,
+        }
+    }
+    worst
+}

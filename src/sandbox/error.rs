@@ -1,0 +1,144 @@
+//! Why a run did not come to its end.
+
+use std::path::PathBuf;
+
+use super::changes::ChangesError;
+use super::outputs::OutputError;
+use super::refusal::Refusal;
+use super::relay::RelayError;
+use super::scratch::ScratchError;
+use crate::inputs::InputError;
+use crate::inputs::rootfs::RootFsError;
+use crate::plan::PlanError;
+use crate::store::StoreError;
+use crate::store::records::RecordError;
+use crate::sys::errno::{CallError, Errno};
+
+/// Everything that stops a run, each with the layer it came from.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// The inputs can't be used.
+    #[error(transparent)]
+    Inputs(#[from] InputError),
+    /// The root file system can't be used.
+    #[error(transparent)]
+    RootFs(#[from] RootFsError),
+    /// The store can't be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There can be no plan.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The caller's working directory has no place inside.
+    #[error("the working directory `{}` can't be shown inside", path.display())]
+    Directory {
+        /// The directory, relative to the project.
+        path: PathBuf,
+    },
+    /// The scratch directory can't be used.
+    #[error("the scratch directory can't be used")]
+    Scratch(#[from] ScratchError),
+    /// A call of sbx's own failed on the host's side.
+    #[error("the kernel refused a call")]
+    Kernel(#[source] CallError),
+    /// A scratch directory in memory can't outlive the run.
+    #[error("a scratch directory in memory ends with the run and can't be kept")]
+    KeptMemory,
+    /// Something on the way could not be opened.
+    #[error("can't prepare the command's streams")]
+    Streams(#[source] std::io::Error),
+    /// The kernel refused the sandbox.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// There is no such program inside.
+    #[error("`{program}` is not found inside the sandbox")]
+    NotFound {
+        /// As it was typed.
+        program: String,
+        /// Where it was looked for.
+        path: String,
+    },
+    /// The program is there and can't be executed.
+    #[error("`{program}` can't be executed: {errno}")]
+    NotExecutable {
+        /// As it was typed.
+        program: String,
+        /// Why.
+        errno: Errno,
+    },
+    /// PID 1 was killed from outside.
+    #[error("the sandbox was killed from outside")]
+    Vanished,
+    /// A stream broke.
+    #[error(transparent)]
+    Relay(#[from] RelayError),
+    /// What the command wrote can't be listed.
+    #[error(transparent)]
+    Changes(#[from] ChangesError),
+    /// The records can't be used.
+    #[error(transparent)]
+    Records(#[from] RecordError),
+    /// The outputs did not come back.
+    #[error(transparent)]
+    Outputs(#[from] OutputError),
+}
+
+impl SandboxError {
+    /// The exit code of `sbx run` for it: 127 not found, 126 not executable, 125 everything else.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Self::NotFound { .. } => 127,
+            Self::NotExecutable { .. } => 126,
+            Self::Inputs(_)
+            | Self::RootFs(_)
+            | Self::Store(_)
+            | Self::Plan(_)
+            | Self::Directory { .. }
+            | Self::Scratch(_)
+            | Self::Kernel(_)
+            | Self::KeptMemory
+            | Self::Streams(_)
+            | Self::Refused(_)
+            | Self::Vanished
+            | Self::Relay(_)
+            | Self::Changes(_)
+            | Self::Records(_)
+            | Self::Outputs(_) => 125,
+        }
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Plan(error) => error.hint(),
+            Self::Refused(refusal) => refusal.hint.clone(),
+            Self::NotFound { program, path } if program.contains('/') => {
+                Some(format!("is it an input, and is the interpreter that its first line names there? ({path})"))
+            }
+            Self::NotFound { path, .. } => Some(format!(
+                "PATH inside is {path}; what is elsewhere on this machine needs a [[mount]] and its directory in env.set.PATH"
+            )),
+            Self::KeptMemory => Some("set `sandbox.scratch = \"disk\"`, or leave `--keep` out".into()),
+            Self::NotExecutable { errno: Errno::EACCES, .. } => Some("it needs its executable bit (chmod +x)".into()),
+            Self::NotExecutable { errno: Errno::ENOEXEC, .. } => {
+                Some("a script must begin with a `#!` line; sbx never guesses a shell".into())
+            }
+            Self::Outputs(OutputError::Missing { .. }) => {
+                Some("take it out of `outputs`, or let the command write it below the working directory".into())
+            }
+            Self::Inputs(_)
+            | Self::RootFs(_)
+            | Self::Store(_)
+            | Self::Directory { .. }
+            | Self::Scratch(_)
+            | Self::Kernel(_)
+            | Self::Streams(_)
+            | Self::NotExecutable { .. }
+            | Self::Vanished
+            | Self::Relay(_)
+            | Self::Changes(_)
+            | Self::Records(_)
+            | Self::Outputs(_) => None,
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! The loop around a living sandbox: one thread, one poll over signals, the control socket and the streams.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use super::launch::Init;
+use super::message::{LENGTH, List, Message, Request};
+use super::relay::{Relay, RelayError};
+use crate::record::Stream;
+use crate::sys::clone::WaitStatus;
+use crate::sys::errno::CallError;
+use crate::sys::event::{self, Interest, Signals, signal};
+use crate::sys::fdpass;
+use crate::sys::stream::Direction;
+
+/// What sbx passes on to the command, and what it acts on itself.
+pub const ROUTED: [i32; 8] =
+    [signal::HUP, signal::INT, signal::QUIT, signal::TERM, signal::USR1, signal::USR2, signal::TSTP, signal::WINCH];
+
+/// Between TERM and KILL when the time limit is reached.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How a sandbox came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The command ended; everything it started is dead.
+    Command(WaitStatus),
+    /// A step failed; the command never ran.
+    Failed {
+        /// Of which list.
+        list: List,
+        /// Which step.
+        step: u16,
+        /// Why.
+        error: CallError,
+    },
+    /// The time limit was reached.
+    TimeLimit,
+    /// The user interrupted twice.
+    Interrupted,
+    /// PID 1 is gone without a word: something outside killed it.
+    Vanished,
+}
+
+/// The streams between the caller and the command.
+#[derive(Debug)]
+pub struct Carried {
+    /// Towards the command.
+    pub stdin: Option<Relay>,
+    /// From the command.
+    pub stdout: Relay,
+    /// From the command; with a terminal there is only one stream.
+    pub stderr: Option<Relay>,
+}
+
+/// What is left when the sandbox is over.
+#[derive(Debug)]
+pub struct Remains {
+    /// How it ended.
+    pub end: End,
+    /// Its root, as the command saw it.
+    pub root: Option<OwnedFd>,
+    /// Its upper layer.
+    pub upper: Option<OwnedFd>,
+    /// What went to standard output.
+    pub stdout: Stream,
+    /// What went to standard error.
+    pub stderr: Stream,
+    /// Whether SIGINT came.
+    pub interrupted: bool,
+}
+
+/// A supervised sandbox.
+#[derive(Debug)]
+pub struct Supervisor<'a> {
+    init: Init,
+    signals: &'a Signals,
+    carried: Option<Carried>,
+    terminal: Option<OwnedFd>,
+    root: Option<OwnedFd>,
+    upper: Option<OwnedFd>,
+    deadline: Option<Instant>,
+    interrupts: u32,
+    /// Set by what we do ourselves, before PID 1's own word arrives.
+    verdict: Option<End>,
+    over: bool,
+}
+
+/// The caller's terminal, as the loop needs it when the sandbox has one of its own.
+pub trait Terminal {
+    /// The sandbox's terminal is there: `master` is its outer end.
+    ///
+    /// # Errors
+    /// When the caller's terminal can't be used.
+    fn attach(&mut self, master: &OwnedFd) -> Result<Carried, RelayError>;
+    /// The caller's window has another size.
+    fn resized(&mut self, master: &OwnedFd);
+    /// sbx is about to be stopped: the caller's terminal goes back to how it was.
+    fn paused(&mut self);
+    /// sbx goes on.
+    fn resumed(&mut self, master: &OwnedFd);
+}
+
+fn interest(relay: Option<&Relay>) -> Option<(BorrowedFd<'_>, Interest)> {
+    let (fd, direction) = relay?.waiting_for()?;
+    let write = direction == Direction::Write;
+    Some((fd, Interest { read: !write, write }))
+}
+
+impl<'a> Supervisor<'a> {
+    /// Supervises `init`. `carried` is `None` with a terminal: the streams come with it.
+    pub fn new(init: Init, signals: &'a Signals, carried: Option<Carried>, limit: Option<Duration>) -> Self {
+        Self {
+            init,
+            signals,
+            carried,
+            terminal: None,
+            root: None,
+            upper: None,
+            deadline: limit.map(|limit| Instant::now() + limit),
+            interrupts: 0,
+            verdict: None,
+            over: false,
+        }
+    }
+
+    /// Runs until every process of the sandbox is dead and every byte is delivered.
+    ///
+    /// # Errors
+    /// When a stream can't be carried; the sandbox is killed then.
+    pub fn run(mut self, terminal: &mut dyn Terminal) -> Result<Remains, RelayError> {
+        while !self.over || self.streams_open() {
+            let ready = self.wait();
+            if ready[0].read {
+                while let Some(number) = self.signals.next() {
+                    self.handle(number, terminal);
+                }
+            }
+            if ready[1].read {
+                self.listen(terminal)?;
+            }
+            self.carry()?;
+            self.watch_clock();
+        }
+        self.init.wait();
+        let (stdout, stderr) = match &self.carried {
+            Some(carried) => {
+                (carried.stdout.summary(), carried.stderr.as_ref().map(Relay::summary).unwrap_or_default())
+            }
+            None => (Stream::default(), Stream::default()),
+        };
+        Ok(Remains {
+            end: self.verdict.unwrap_or(End::Vanished),
+            root: self.root.take(),
+            upper: self.upper.take(),
+            stdout,
+            stderr,
+            interrupted: self.interrupts > 0,
+        })
+    }
+
+    fn streams_open(&self) -> bool {
+        let open = |relay: &Relay| relay.waiting_for().is_some();
+        self.carried.as_ref().is_some_and(|carried| open(&carried.stdout) || carried.stderr.as_ref().is_some_and(open))
+    }
+
+    fn wait(&self) -> [Interest; 8] {
+        let read = Interest { read: true, write: false };
+        let carried = self.carried.as_ref();
+        let timeout = self.deadline.filter(|_| !self.over).map(|at| at.saturating_duration_since(Instant::now()));
+        let wanted = [
+            Some((self.signals.fd(), read)),
+            (!self.over).then(|| (self.init.control.as_fd(), read)),
+            interest(carried.and_then(|carried| carried.stdin.as_ref())),
+            interest(carried.map(|carried| &carried.stdout)),
+            interest(carried.and_then(|carried| carried.stderr.as_ref())),
+        ];
+        // poll(2) fails only for want of memory; then look at everything, which is what a spurious wake does too.
+        event::wait(&wanted, timeout).unwrap_or([Interest { read: true, write: true }; 8])
+    }
+
+    fn handle(&mut self, number: i32, terminal: &mut dyn Terminal) {
+        match number {
+            signal::WINCH => {
+                if let Some(master) = &self.terminal {
+                    terminal.resized(master);
+                }
+            }
+            signal::TSTP => {
+                self.ask(Request::Freeze);
+                terminal.paused();
+                event::stop_self();
+                if let Some(master) = &self.terminal {
+                    terminal.resumed(master);
+                }
+                self.ask(Request::Thaw);
+            }
+            signal::INT if self.interrupts > 0 => {
+                self.verdict.get_or_insert(End::Interrupted);
+                self.init.kill();
+            }
+            number => {
+                if number == signal::INT {
+                    self.interrupts += 1;
+                }
+                self.ask(Request::Signal(u8::try_from(number).unwrap_or(0)));
+            }
+        }
+    }
+
+    /// A failure means that PID 1 is gone, which the socket's end is about to say.
+    fn ask(&self, request: Request) {
+        let _ = fdpass::send(self.init.control.as_fd(), &[request.encode()], &[]);
+    }
+
+    fn listen(&mut self, terminal: &mut dyn Terminal) -> Result<(), RelayError> {
+        let mut bytes = [0; LENGTH];
+        let received = match fdpass::receive(self.init.control.as_fd(), &mut bytes) {
+            Ok(None) => return Ok(()),
+            Ok(Some(received)) => received,
+            Err(_) => fdpass::Received::default(),
+        };
+        match Message::decode(&bytes[..received.length]) {
+            Some(Message::Ready) => {
+                let [root, upper, master] = received.descriptors;
+                (self.root, self.upper, self.terminal) = (root, upper, master);
+                if let Some(master) = &self.terminal {
+                    self.carried = Some(terminal.attach(master)?);
+                }
+            }
+            Some(Message::Failed { list, step, error }) => {
+                self.verdict.get_or_insert(End::Failed { list, step, error });
+            }
+            Some(Message::Ended(status)) => {
+                self.verdict.get_or_insert(End::Command(status));
+                self.finish();
+            }
+            None => self.finish(),
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) {
+        self.over = true;
+        if let Some(carried) = &mut self.carried {
+            carried.stdin = None;
+        }
+    }
+
+    fn carry(&mut self) -> Result<(), RelayError> {
+        let Some(carried) = &mut self.carried else { return Ok(()) };
+        carried.stdout.advance()?;
+        if let Some(stderr) = &mut carried.stderr {
+            stderr.advance()?;
+        }
+        if let Some(stdin) = &mut carried.stdin {
+            // The command need not read what it is given, and the caller's input may fail: neither ends the run.
+            if stdin.advance().is_err() || stdin.waiting_for().is_none() {
+                carried.stdin = None;
+            }
+        }
+        Ok(())
+    }
+
+    fn watch_clock(&mut self) {
+        if self.over || self.deadline.is_none_or(|deadline| Instant::now() < deadline) {
+            return;
+        }
+        if self.verdict.is_none() {
+            self.verdict = Some(End::TimeLimit);
+            self.ask(Request::Signal(signal::TERM as u8));
+            self.deadline = Some(Instant::now() + GRACE);
+        } else {
+            self.init.kill();
+            self.deadline = None;
+        }
+    }
+}

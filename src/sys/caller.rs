@@ -1,0 +1,78 @@
+//! What the process got from its caller: its identity, its home, its descriptors, and the way it dies.
+#![expect(unsafe_code, reason = "a signal's default action, and a descriptor known by its number only")]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{BorrowedFd, RawFd};
+use std::path::PathBuf;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, raise, signal, sigprocmask};
+use nix::unistd::{User, getegid, geteuid, getgid, getuid};
+
+/// Whether a set-user-id or set-group-id bit gave this process ids that are not its caller's.
+pub fn is_setid() -> bool {
+    getuid() != geteuid() || getgid() != getegid()
+}
+
+/// The home directory that the user database names for the caller; `None` without an entry.
+pub fn home_directory() -> Option<PathBuf> {
+    User::from_uid(getuid()).ok().flatten().map(|user| user.dir)
+}
+
+/// A copy of the descriptor with the number `number`, which the caller opened for writing.
+///
+/// # Errors
+/// EBADF when it is not open, or not for writing.
+pub fn writable_descriptor(number: RawFd) -> io::Result<File> {
+    if number < 0 {
+        return Err(nix::errno::Errno::EBADF.into());
+    }
+    // SAFETY: the number is not negative; it is only used for calls that answer EBADF when it is not open, and the
+    // copy, not the number, is what is kept.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    let flags = OFlag::from_bits_retain(fcntl(borrowed, FcntlArg::F_GETFL)?);
+    if flags & OFlag::O_ACCMODE == OFlag::O_RDONLY || flags.contains(OFlag::O_PATH) {
+        return Err(nix::errno::Errno::EBADF.into());
+    }
+    Ok(File::from(borrowed.try_clone_to_owned()?))
+}
+
+/// Ends this process by the signal `number`, so that its caller sees a death by signal; returns when that can't be.
+pub fn die_of(number: i32) {
+    let Ok(number) = Signal::try_from(number) else { return };
+    // SAFETY: the default action is always a valid one, and no handler is replaced that anything still needs.
+    let restored = unsafe { signal(number, SigHandler::SigDfl) };
+    let set = SigSet::from(number);
+    if restored.is_ok() && sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&set), None).is_ok() {
+        // A signal that can't be raised leaves the process alive, which the return says.
+        let _ = raise(number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+
+    #[test]
+    fn a_descriptor_must_be_open_and_writable() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        assert_eq!(writable_descriptor(reader.as_raw_fd()).unwrap_err().raw_os_error(), Some(9));
+        assert_eq!(writable_descriptor(-1).unwrap_err().raw_os_error(), Some(9));
+        assert_eq!(writable_descriptor(100_000).unwrap_err().raw_os_error(), Some(9));
+        let mut copy = writable_descriptor(writer.as_raw_fd()).unwrap();
+        copy.write_all(b"x").unwrap();
+        drop((copy, writer));
+        let mut read = String::new();
+        reader.read_to_string(&mut read).unwrap();
+        assert_eq!(read, "x");
+    }
+
+    #[test]
+    fn the_tests_are_not_setuid() {
+        assert!(!is_setid());
+    }
+}

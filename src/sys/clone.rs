@@ -1,0 +1,182 @@
+//! Making processes in new namespaces.
+#![expect(
+    unsafe_code,
+    reason = "clone3 has no safe wrapper; fork and wait need raw calls in a child without libc's bookkeeping"
+)]
+
+use std::os::fd::{FromRawFd, OwnedFd};
+
+use super::errno::{Call, CallError, check};
+
+/// Which namespaces a child begins in anew. The time namespace is not among them: its offsets can only be set before
+/// the first process enters it, so PID 1 unshares it and its child is the first inside (time_namespaces(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CloneFlags(u64);
+
+impl CloneFlags {
+    /// None.
+    pub const NONE: Self = Self(0);
+    /// user_namespaces(7)
+    pub const USER: Self = Self(libc::CLONE_NEWUSER as u64);
+    /// mount_namespaces(7)
+    pub const MOUNT: Self = Self(libc::CLONE_NEWNS as u64);
+    /// pid_namespaces(7)
+    pub const PID: Self = Self(libc::CLONE_NEWPID as u64);
+    /// network_namespaces(7)
+    pub const NET: Self = Self(libc::CLONE_NEWNET as u64);
+    /// ipc_namespaces(7)
+    pub const IPC: Self = Self(libc::CLONE_NEWIPC as u64);
+    /// uts_namespaces(7)
+    pub const UTS: Self = Self(libc::CLONE_NEWUTS as u64);
+    /// cgroup_namespaces(7)
+    pub const CGROUP: Self = Self(libc::CLONE_NEWCGROUP as u64);
+
+    /// Both sets.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// Which side of [`clone3`] returned.
+#[derive(Debug)]
+pub enum Forked {
+    /// In the new process.
+    Child,
+    /// In the caller.
+    Parent {
+        /// The child's id as the caller sees it.
+        pid: i32,
+        /// A descriptor of the child, close-on-exec.
+        pidfd: OwnedFd,
+    },
+}
+
+/// clone3(2) as fork(2) into new namespaces, with a pidfd.
+///
+/// # Errors
+/// EPERM where user namespaces are refused; ENOSPC at a limit of `/proc/sys/user`; ENOSYS behind a filter; EINVAL where
+/// the kernel lacks a namespace.
+///
+/// The child is a copy of the calling thread alone: a lock that another thread holds stays held in it for ever, so the
+/// child must not allocate or print unless the process has one thread. (That is a deadlock, never a memory error.)
+pub fn clone3(flags: CloneFlags) -> Result<Forked, CallError> {
+    let mut pidfd: libc::c_int = -1;
+    // SAFETY: clone_args is plain integers, for which all zeroes is the documented "unused".
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = flags.0 | libc::CLONE_PIDFD as u64;
+    args.pidfd = &raw mut pidfd as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    // SAFETY: args is initialised and of the size passed, pidfd outlives the call, and without CLONE_VM and a stack the
+    // call has fork's semantics.
+    let pid = check(Call::clone3, unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of_val(&args)) })?;
+    if pid == 0 {
+        return Ok(Forked::Child);
+    }
+    // SAFETY: the kernel stored a new descriptor there for us alone.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Forked::Parent { pid: i32::try_from(pid).unwrap_or(i32::MAX), pidfd })
+}
+
+/// A plain fork by the raw call (no handlers of libc run); 0 in the child, for which holds what [`clone3`] says.
+///
+/// # Errors
+/// EAGAIN at a process limit, ENOMEM.
+pub fn fork() -> Result<i32, CallError> {
+    // SAFETY: without CLONE_VM and a stack this is fork; the unused arguments are zero.
+    let pid = check(Call::fork, unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) })?;
+    Ok(i32::try_from(pid).unwrap_or(i32::MAX))
+}
+
+/// Whether a process group of this id exists and may be signalled.
+pub fn group_exists(group: i32) -> bool {
+    // SAFETY: signal 0 only asks.
+    unsafe { libc::kill(-group, 0) == 0 }
+}
+
+/// Ends the process at once: no destructor, no handler, no flush.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit has no preconditions.
+    unsafe { libc::_exit(code) }
+}
+
+/// How a process ended, as wait(2) encodes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WaitStatus(pub i32);
+
+/// A decoded [`WaitStatus`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It called exit with this code.
+    Exited(i32),
+    /// This signal killed it.
+    Signalled(i32),
+}
+
+impl WaitStatus {
+    /// Decodes it.
+    pub fn decode(self) -> Ended {
+        if libc::WIFSIGNALED(self.0) {
+            Ended::Signalled(libc::WTERMSIG(self.0))
+        } else {
+            Ended::Exited(libc::WEXITSTATUS(self.0))
+        }
+    }
+}
+
+/// Whether [`wait_any`] may block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Until a child ends.
+    Block,
+    /// Return at once.
+    Poll,
+}
+
+/// Reaps one child of the caller; `None` when there is none to reap (none left, or none ended yet under `Poll`).
+pub fn wait_any(wait: Wait) -> Option<(i32, WaitStatus)> {
+    let flags = if wait == Wait::Poll { libc::WNOHANG } else { 0 };
+    loop {
+        let mut status = 0;
+        // SAFETY: status is a valid place for the result.
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, flags) };
+        if pid > 0 {
+            return Some((pid, WaitStatus(status)));
+        }
+        if pid == 0 || super::errno::Errno::last() != super::errno::Errno::EINTR {
+            return None;
+        }
+    }
+}
+
+/// Reaps the child `pid`, waiting for its end.
+///
+/// # Errors
+/// ECHILD when it is no child of the caller (SIGCHLD ignored, for one).
+pub fn wait_for(pid: i32) -> Result<WaitStatus, CallError> {
+    loop {
+        let mut status = 0;
+        // SAFETY: status is a valid place for the result.
+        if unsafe { libc::waitpid(pid, &raw mut status, 0) } >= 0 {
+            return Ok(WaitStatus(status));
+        }
+        let error = CallError::last(Call::waitid);
+        if error.errno != super::errno::Errno::EINTR {
+            return Err(error);
+        }
+    }
+}
+
+/// Sends a signal; negative ids name process groups, -1 everything the caller may signal but itself and PID 1.
+/// Errors are of no use to the callers: the target is gone.
+pub fn kill(pid: i32, signal: i32) {
+    // SAFETY: kill takes integers only.
+    unsafe { libc::kill(pid, signal) };
+}
+
+/// Sends a signal to exactly the process of `pidfd`.
+pub fn kill_by(pidfd: &OwnedFd, signal: i32) {
+    use std::os::fd::AsRawFd;
+    // SAFETY: the descriptor is open for the duration of the call; a null siginfo is allowed.
+    unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, 0, 0) };
+}
