@@ -9,10 +9,10 @@ use std::io::{self, BufRead as _, BufReader, Read};
 
 use tar::{Archive, EntryType};
 
-use super::fault::{Fault, Faults, InputError, printable};
+use super::fault::{Fault, Faults, InputError};
 use super::walk::unusable_name;
 use super::{Entry, Manifest, Node, path_order};
-use crate::path::{PathError, RelPath};
+use crate::path::{PathError, RelPath, printable};
 use crate::store::{Family, PutError, Store, Variant};
 
 /// What archives and image layers amount to.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use super::ignored::Unreadable;
 use super::patterns::BadPattern;
+use crate::path::printable;
 use crate::store::StoreError;
 
 /// How many faults are kept with their words; the rest is counted.
@@ -189,21 +190,3 @@ impl fmt::Display for Faults {
 }
 
 impl std::error::Error for Faults {}
-
-/// `name` with everything that a terminal could act on, or that is not UTF-8, written as an escape.
-pub(crate) fn printable(name: &[u8]) -> String {
-    let mut text = String::with_capacity(name.len());
-    for chunk in name.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            if character.is_control() {
-                text.extend(character.escape_default());
-            } else {
-                text.push(character);
-            }
-        }
-        for byte in chunk.invalid() {
-            text.push_str(&format!("\\x{byte:02x}"));
-        }
-    }
-    text
-}

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use super::Progress;
-use super::fault::{Fault, Faults, InputError, printable};
+use super::fault::{Fault, Faults, InputError};
 use super::stamp::{Memo, Stamp, Visited};
 use crate::digest::Digest;
+use crate::path::printable;
 use crate::store::{PutError, Store};
 use crate::sys::files::{Kind, open_beneath, status};
 
@@ -154,4 +155,47 @@ fn read_one(source: Source<'_>, item: &Item<'_>, buffer: &mut Vec<u8>) -> Outcom
 
 fn fault(fault: Fault) -> InputError {
     Faults::one(fault).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+    use crate::inputs::Silent;
+    use crate::store::hash_file;
+    use crate::sys::files::open_place;
+
+    /// Reads one file that grows during the first `restless` readings; gives the outcome and the number of readings.
+    fn read_restless(restless: usize) -> (Result<Vec<Digest>, String>, usize) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path().join("store")).unwrap();
+        let path = dir.path().join("log");
+        fs::write(&path, "").unwrap();
+        let readings = AtomicUsize::new(0);
+        let read = |_: &Item<'_>, file: &mut File, buffer: &mut Vec<u8>| {
+            let digest = hash_file(file, buffer);
+            let reading = readings.fetch_add(1, Ordering::Relaxed);
+            if reading < restless {
+                fs::write(&path, "x".repeat(reading + 1)).unwrap();
+            }
+            digest
+        };
+        let root = open_place(dir.path()).unwrap();
+        let stamp = Stamp::of(&status(&File::open(&path).unwrap()).unwrap());
+        let item = Item { path: OsStr::new("log"), stamp, executable: false };
+        let memo = Memo::read(dir.path().join("memo"));
+        let source = Source { root: &root, read: &read, progress: &Silent };
+        let outcome = hash_unknown(source, &[item], &memo, &store);
+        let outcome = outcome.map(|hashed| hashed.digests).map_err(|error| error.to_string());
+        (outcome, readings.into_inner())
+    }
+
+    #[test]
+    fn a_file_is_read_until_it_rests() {
+        assert_eq!(read_restless(0), (Ok(vec![Digest::of(b"")]), 1));
+        assert_eq!(read_restless(2), (Ok(vec![Digest::of(b"xx")]), 3));
+        assert_eq!(read_restless(9), (Err("log: the file changes while it is being read".to_owned()), 3));
+    }
 }

@@ -134,7 +134,11 @@ fn read_rules(file: &Path) -> Result<Option<Vec<u8>>, Unreadable> {
         opened.read_to_end(&mut text)?;
         Ok(Some(text))
     };
-    read().map_err(|source| Unreadable { file: file.to_owned(), source })
+    match read() {
+        // A directory that can't be searched: the walk says so.
+        Err(_) if fs::symlink_metadata(file).is_err() => Ok(None),
+        rules => rules.map_err(|source| Unreadable { file: file.to_owned(), source }),
+    }
 }
 
 /// `info/exclude` of the repository whose work tree's top is `top`; a `.git` file points elsewhere (gitrepository-layout(5)).

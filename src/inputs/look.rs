@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use walkdir::DirEntry;
 
 use super::stamp::Stamp;
+use super::walk::name;
 use crate::sys::files::{Kind, Status, open_place, status_at};
 
 /// What stands at a path.
@@ -47,8 +48,9 @@ impl Looker {
     }
 
     fn status(&mut self, entry: &DirEntry) -> io::Result<Status> {
-        let (path, name) = (entry.path().as_os_str().as_bytes(), entry.file_name());
-        let dir = path.strip_suffix(name.as_bytes()).filter(|dir| !dir.is_empty()).unwrap_or(b"/");
+        let path = entry.path().as_os_str().as_bytes();
+        let (dir, name) = path.split_at(path.len() - name(path).len());
+        let name = OsStr::from_bytes(name);
         if let Some((at, place)) = &self.place
             && at == dir
         {

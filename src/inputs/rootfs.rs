@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::archive::{self, Contents};
-use super::fault::{Fault, Faults, InputError, printable};
+use super::fault::{Fault, Faults, InputError};
 use super::hash::Item;
 use super::image;
 use super::look::Seen;
@@ -18,6 +18,7 @@ use super::stamp::{Memo, Stamp, is_settled, now};
 use super::walk::unusable_name;
 use super::{Manifest, Node, Progress};
 use crate::config::model::Rootfs;
+use crate::path::printable;
 use crate::store::frame::{Reader, read_frame};
 use crate::store::{Family, Layers, Store, StoreError, Variant};
 use crate::sys;

@@ -3,16 +3,16 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::fault::{Fault, Faults, InputError, printable};
+use super::fault::{Fault, Faults, InputError};
 use super::hash::{self, Hashed, Item, Read, Source};
 use super::look::{Looker, Seen};
 use super::stamp::Memo;
-use super::walk::{relative, sorted};
+use super::walk::{cause, relative, sorted};
 use super::{Progress, open_root};
+use crate::path::printable;
 use crate::store::Store;
 
 /// One path of a scanned tree.
@@ -48,7 +48,7 @@ impl Scan {
                 }
                 Err(error) => {
                     let path = error.path().map_or_else(String::new, |path| printable(relative(&place, path)));
-                    Err((path, io::Error::from(error)))
+                    Err((path, cause(error)))
                 }
             };
             if let Err((path, source)) = scanned {

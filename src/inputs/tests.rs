@@ -469,3 +469,71 @@ fn a_worktree_of_git_has_its_rules_elsewhere() {
     assert_eq!(fixture.paths(), ["a"]);
     assert_eq!(git_sees(&fixture), ["a"]);
 }
+
+#[test]
+fn unreadable_paths_are_told_by_name() {
+    if crate::sys::files::effective_uid() == 0 {
+        // Root reads everything; the same test as an ordinary user says more.
+        let exe = std::env::current_exe().unwrap();
+        let output = std::process::Command::new("setpriv")
+            .args(["--reuid", "61234", "--regid", "61234", "--clear-groups"])
+            .arg(exe)
+            .args(["--exact", "inputs::tests::unreadable_paths_are_told_by_name"])
+            .output()
+            .unwrap();
+        assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
+        return;
+    }
+    let mut fixture = Fixture::new(&["**"]);
+    fixture
+        .write("dir/a", "")
+        .write("file", "secret")
+        .write("fine", "")
+        .write("rules/x", "")
+        .write("rules/.gitignore", "");
+    for path in ["dir", "file", "rules/.gitignore"] {
+        chmod(&fixture.root.join(path), 0);
+    }
+    let error = fixture.error();
+    chmod(&fixture.root.join("dir"), 0o755);
+    assert!(error.starts_with("2 inputs can't be used:\n  dir: "), "{error}");
+    assert!(error.contains("Permission denied") && error.contains("rules/.gitignore: "), "{error}");
+    chmod(&fixture.root.join("rules/.gitignore"), 0o644);
+    assert!(fixture.error().starts_with("file: Permission denied"), "{}", fixture.error());
+    fixture.patterns(&["**", "!file"]);
+    assert_eq!(fixture.paths(), ["dir/a", "fine", "rules/.gitignore", "rules/x"]);
+}
+
+#[test]
+fn a_directory_swapped_for_a_link_is_never_followed() {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    let fixture = Fixture::new(&["**"]);
+    fixture.write("d/f", "inside");
+    let outside = fixture.root.parent().unwrap().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("f"), "host secret").unwrap();
+    let (dir, aside) = (fixture.root.join("d"), fixture.root.parent().unwrap().join("aside"));
+    let (stop, swaps) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let mut collected = 0;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                fs::rename(&dir, &aside).unwrap();
+                symlink(&outside, &dir).unwrap();
+                fs::remove_file(&dir).unwrap();
+                fs::rename(&aside, &dir).unwrap();
+                swaps.fetch_add(1, Ordering::Relaxed);
+                std::thread::sleep(std::time::Duration::from_micros(200));
+            }
+        });
+        while collected < 50 || swaps.load(Ordering::Relaxed) < 200 {
+            // What a swap made impossible to read is a fault; what was read is what was inside.
+            let Ok(found) = fixture.collect() else { continue };
+            collected += 1;
+            for entry in found.manifest.entries {
+                assert_eq!(entry.node, Node::File { digest: Digest::of(b"inside"), executable: false }, "{entry:?}");
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}

@@ -1,19 +1,19 @@
 //! Finding the inputs: one sorted walk over the directories that a pattern can reach.
 
-use std::ffi::OsStr;
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use walkdir::{DirEntry, WalkDir};
 
 use super::Progress;
-use super::fault::{Fault, Faults, printable};
+use super::fault::{Fault, Faults};
 use super::ignored::Ignored;
 use super::look::{Looker, Seen};
 use super::patterns::{Patterns, Verdict};
 use super::stamp::Stamp;
 use crate::config::model::Gitignore;
-use crate::path::STAGING_PREFIX;
+use crate::path::{STAGING_PREFIX, printable};
 
 /// One input as the walk met it.
 pub(super) struct Found {
@@ -98,8 +98,7 @@ impl Walk<'_> {
                 Err(error) => {
                     self.maybe_empty = None;
                     let path = error.path().map_or_else(String::new, |path| self.shown(path));
-                    let source = std::io::Error::from(error);
-                    self.faults.push(Fault::Unreadable { path, source });
+                    self.faults.push(Fault::Unreadable { path, source: cause(error) });
                 }
             }
             if self.found.len() % REPORT_EVERY == REPORT_EVERY - 1 {
@@ -126,7 +125,8 @@ impl Walk<'_> {
             return self.enter("", 0);
         }
         let path = String::from_utf8_lossy(bytes);
-        if is_private(entry.file_name()) || (entry.file_name() == ".git" && !self.patterns.spell_out(&path)) {
+        let name = name(bytes);
+        if is_private(name) || (name == b".git" && !self.patterns.spell_out(&path)) {
             return Descend::No;
         }
         let is_dir = entry.file_type().is_dir();
@@ -263,8 +263,20 @@ enum Near {
     Ignored(PathBuf),
 }
 
+/// A walk in the order of [`super::path_order`]: within one directory whole paths compare as names do, at less cost.
 pub(super) fn sorted(root: &Path) -> walkdir::IntoIter {
-    WalkDir::new(root).sort_by_file_name().into_iter()
+    WalkDir::new(root).sort_by(|one, other| one.path().as_os_str().cmp(other.path().as_os_str())).into_iter()
+}
+
+/// The kernel's answer in an error of the walk. There are no others: only a walk that follows links meets loops.
+pub(super) fn cause(error: walkdir::Error) -> io::Error {
+    let words = error.to_string();
+    error.into_io_error().unwrap_or_else(|| io::Error::other(words))
+}
+
+/// The last component of a path that walkdir made.
+pub(super) fn name(path: &[u8]) -> &[u8] {
+    path.rsplit(|byte| *byte == b'/').next().unwrap_or(path)
 }
 
 /// `path`, which walkdir made by appending names to `root`, below `root`; empty for `root` itself.
@@ -275,8 +287,8 @@ pub(super) fn relative<'a>(root: &Path, path: &'a Path) -> &'a [u8] {
 }
 
 /// Where sbx itself stages outputs before it renames them into the project.
-fn is_private(name: &OsStr) -> bool {
-    name.as_bytes().starts_with(STAGING_PREFIX.as_bytes())
+fn is_private(name: &[u8]) -> bool {
+    name.starts_with(STAGING_PREFIX.as_bytes())
 }
 
 fn within_git(path: &str) -> bool {

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
-use super::{MTIME, Store, StoreError, publish};
+use super::{MTIME, Store, StoreError, publish, publish_new};
 use crate::digest::Digest;
 use crate::sys;
 
@@ -144,13 +144,30 @@ impl Store {
 
     /// Gives a finished file its name, unless the store has it already.
     fn keep(&self, temp: NamedTempFile, digest: Digest, variant: Variant) -> Result<Digest, StoreError> {
-        let path = self.blob_path(&digest, variant, 0);
-        if !is_whole(&path, &digest, variant.executable) {
-            seal(temp.as_file(), variant.executable).map_err(StoreError::io("write", temp.path()))?;
-            // Closed before it gets its name: a file that is open for writing can't be executed (ETXTBSY).
-            publish(temp.into_temp_path(), &path)?;
-        }
+        self.keep_instance(temp, &digest, variant, 0)?;
         Ok(digest)
+    }
+
+    /// See [`Store::keep`].
+    pub(super) fn keep_instance(
+        &self,
+        temp: NamedTempFile,
+        digest: &Digest,
+        variant: Variant,
+        instance: u32,
+    ) -> Result<(), StoreError> {
+        let path = self.blob_path(digest, variant, instance);
+        if is_whole(&path, digest, variant.executable) {
+            return Ok(());
+        }
+        seal(temp.as_file(), variant.executable).map_err(StoreError::io("write", temp.path()))?;
+        // Closed before it gets its name: a file that is open for writing can't be executed (ETXTBSY).
+        let temp = temp.into_temp_path();
+        // The first of several writers wins: link(2) of an inode that was just replaced fails with ENOENT.
+        match publish_new(temp, &path)? {
+            Some(temp) if !is_whole(&path, digest, variant.executable) => publish(temp, &path),
+            _ => Ok(()),
+        }
     }
 
     /// Opens a stored blob for reading.

@@ -7,21 +7,27 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use super::blobs::{Family, Variant, is_whole, seal};
-use super::{MTIME, Store, StoreError, make_private_dir, publish};
+use super::{MTIME, Store, StoreError, make_private_dir};
 use crate::digest::Digest;
-use crate::inputs::{Entry, Node};
+use crate::inputs::{Entry, Manifest, Node};
 use crate::path::GuestPath;
 use crate::sys;
 
 /// How often each content occurs in a tree, by digest and executable bit.
 pub(super) type Occurrences = HashMap<(Digest, bool), u32>;
 
-/// Counts the files among `entries` by content.
-pub(super) fn occurrences(entries: &[Entry]) -> Occurrences {
-    let mut counts = Occurrences::new();
-    for entry in entries {
-        if let Node::File { digest, executable } = &entry.node {
-            *counts.entry((*digest, *executable)).or_insert(0) += 1;
+/// Counts the files of `tree` whose content is that of one of the `entries`.
+pub(super) fn occurrences_in(tree: &Manifest, entries: &[&Entry]) -> Occurrences {
+    let content = |entry: &Entry| match &entry.node {
+        Node::File { digest, executable } => Some((*digest, *executable)),
+        _ => None,
+    };
+    let mut counts: Occurrences = entries.iter().filter_map(|entry| Some((content(entry)?, 0))).collect();
+    for entry in &tree.entries {
+        if let Some(content) = content(entry)
+            && let Some(count) = counts.get_mut(&content)
+        {
+            *count += 1;
         }
     }
     counts
@@ -160,37 +166,29 @@ impl<'a> Layer<'a> {
                 return Ok(());
             }
             let temp = self.store.temp_file()?;
-            copy(&blob, temp.as_file(), executable).map_err(StoreError::io("copy", &blob))?;
-            publish(temp.into_temp_path(), &source)?;
+            copy(&blob, temp.as_file()).map_err(StoreError::io("copy", &blob))?;
+            self.store.keep_instance(temp, digest, variant, instance)?;
         }
-        match link(&source, path) {
+        match fs::hard_link(&source, path) {
             // The inode has all the links that the file system can count.
             Err(error) if error.kind() == io::ErrorKind::TooManyLinks => {
                 let file = File::create_new(path).map_err(StoreError::io("make", path))?;
-                copy(&blob, &file, executable).map_err(StoreError::io("copy", &blob))
+                copy(&blob, &file).and_then(|()| seal(&file, executable)).map_err(StoreError::io("copy", &blob))
+            }
+            // A damaged blob is just being replaced by another process.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.missing.push(*digest);
+                Ok(())
             }
             linked => linked.map_err(StoreError::io("link", path)),
         }
     }
 }
 
-/// hard_link(2) that bears with other processes publishing the same blob: an inode that was replaced between the look-up
-/// and the link has no links left, and the kernel says ENOENT (`vfs_link`); its successor stands there by then.
-fn link(source: &Path, path: &Path) -> io::Result<()> {
-    let mut linked = fs::hard_link(source, path);
-    for _ in 0..100 {
-        match &linked {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => linked = fs::hard_link(source, path),
-            _ => break,
-        }
-    }
-    linked
-}
-
-fn copy(from: &Path, mut to: &File, executable: bool) -> io::Result<()> {
+fn copy(from: &Path, mut to: &File) -> io::Result<()> {
     let mut from = File::open(from)?;
     if sys::files::clone_content(&from, to).is_err() {
         io::copy(&mut from, &mut to)?;
     }
-    seal(to, executable)
+    Ok(())
 }

@@ -10,7 +10,7 @@
 //! trees/<hex>             a materialised input tree by root digest, `<hex>.manifest` beside it
 //! roots/<hex>             the same for the file system outside of the project
 //! deltas/<hex>-<hex>      what changes the first tree into the second one
-//! projects/<key>/         the memo of a project's files, and the last tree made in full
+//! projects/<key>/         the memo of a project's files, and the last trees made in full
 //! mounts/<key>            the memo of a mounted directory's files
 //! rootfs/<key>            the memo of a root file system's files, or what an archive held
 //! images/<hex>            what an image held, by the digest of its manifest
@@ -262,16 +262,32 @@ fn make_private_dir(dir: &Path) -> Result<(), StoreError> {
 
 /// Renames `temp` to `path`, making the parent directory when it is missing.
 fn publish(temp: tempfile::TempPath, path: &Path) -> Result<(), StoreError> {
-    match temp.persist(path) {
-        Ok(()) => Ok(()),
-        Err(error) if error.error.kind() == io::ErrorKind::NotFound => {
-            if let Some(parent) = path.parent() {
-                make_private_dir(parent)?;
-            }
-            error.path.persist(path).map_err(|error| StoreError::io("write", path)(error.error))
+    with_parent(path, temp, |temp| temp.persist(path))
+}
+
+/// The same when nothing is at `path`; otherwise gives `temp` back.
+fn publish_new(temp: tempfile::TempPath, path: &Path) -> Result<Option<tempfile::TempPath>, StoreError> {
+    with_parent(path, temp, |temp| match temp.persist_noclobber(path) {
+        Ok(()) => Ok(None),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(Some(error.path)),
+        Err(error) => Err(error),
+    })
+}
+
+/// Runs `rename`; when the parent directory of `path` is missing, makes it and runs `rename` once more.
+fn with_parent<T>(
+    path: &Path,
+    temp: tempfile::TempPath,
+    rename: impl Fn(tempfile::TempPath) -> Result<T, tempfile::PathPersistError>,
+) -> Result<T, StoreError> {
+    let renamed = match (rename(temp), path.parent()) {
+        (Err(error), Some(parent)) if error.error.kind() == io::ErrorKind::NotFound => {
+            make_private_dir(parent)?;
+            rename(error.path)
         }
-        Err(error) => Err(StoreError::io("write", path)(error.error)),
-    }
+        (renamed, _) => renamed,
+    };
+    renamed.map_err(|error| StoreError::io("write", path)(error.error))
 }
 
 #[cfg(test)]

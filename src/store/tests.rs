@@ -148,6 +148,27 @@ fn equal_files_are_never_the_same_inode() {
 }
 
 #[test]
+fn each_task_has_its_own_base() {
+    let (_dir, store) = store();
+    let task = |name: &str, extra: &str| {
+        let mut entries: BTreeMap<_, _> =
+            (0..200).map(|index| (format!("{name}/{index}"), file(&store, &format!("{name}{index}"), false))).collect();
+        entries.insert("extra".to_owned(), file(&store, extra, false));
+        store.materialise(&manifest(&entries), Some(&src()), Some(&key())).unwrap().lower
+    };
+    let full = [task("build", "one"), task("test", "one")];
+    assert!(full.iter().all(|lower| lower.len() == 1), "{full:?}");
+    for (name, full) in ["build", "test"].iter().zip(&full) {
+        let delta = task(name, "two");
+        assert_eq!((delta.len(), &delta[1]), (2, &full[0]), "{name}");
+        assert_eq!(task(name, "two"), delta);
+    }
+    let elsewhere = GuestPath::new("/work").unwrap();
+    let entries = BTreeMap::from([("a".to_owned(), file(&store, "a", false))]);
+    assert_eq!(store.materialise(&manifest(&entries), Some(&elsewhere), Some(&key())).unwrap().lower.len(), 1);
+}
+
+#[test]
 fn an_inode_with_all_its_links_is_copied() {
     let (_dir, store) = store();
     let node = file(&store, "popular", true);

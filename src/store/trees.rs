@@ -1,4 +1,4 @@
-//! Materialised trees: full ones by root digest, small deltas over a project's last full one.
+//! Materialised trees: full ones by root digest, small deltas over one of a project's last full ones.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::blobs::Family;
 use super::delta::{Change, Delta};
 use super::frame::read_frame;
-use super::layer::{Layer, Occurrences, Whiteout, occurrences};
+use super::layer::{Layer, Occurrences, Whiteout, occurrences_in};
 use super::{ProjectKey, Store, StoreError};
 use crate::digest::{Digest, parse_hex};
 use crate::inputs::Manifest;
@@ -28,14 +28,17 @@ const DELTA_FROM: usize = 128;
 /// A delta may have one entry for so many of the full tree.
 const DELTA_SHARE: usize = 8;
 
+/// How many full trees a project remembers: its tasks may have different inputs.
+const BASES: usize = 4;
+
 const MANIFEST: &[u8; 8] = b"sbxtree1";
 
 impl Store {
     /// Makes the tree of `manifest` stand in the store, at `prefix` when there is one.
     ///
     /// With a `prefix` the tree is a project's inputs; without one it is a root file system, which is kept apart: a file
-    /// of the one is never the same inode as a file of the other, whatever their contents. When the `project`'s last full
-    /// tree differs in few entries, only these are written, as a layer to be laid over that tree; the layers together
+    /// of the one is never the same inode as a file of the other, whatever their contents. When one of the `project`'s last full
+    /// trees differs in few entries, only these are written, as a layer to be laid over that tree, never over another such layer; the layers together
     /// show exactly what the full tree would, unless a layer further down has something at `prefix` too.
     ///
     /// # Errors
@@ -53,49 +56,45 @@ impl Store {
         };
         let root = manifest.root_digest_at(at);
         let tree = Tree { family, at, hex: root.hex() };
-        let base = project.map(|project| self.project_path(project).join("base"));
+        let bases = project.map(|project| self.project_path(project).join("bases"));
+        let remembered = bases.as_deref().map(|path| Tree::read_all(path, &tree)).unwrap_or_default();
         if !self.has(&tree.layer()) {
-            if let Some(lower) = self.over_base(manifest, &tree, base.as_deref())? {
+            if let Some(lower) = self.over_one_of(&remembered, manifest, &tree)? {
                 return Ok(Layers { lower, root });
             }
             self.make_full(manifest, &tree)?;
         }
-        if let Some(base) = base {
-            self.remember_base(&base, &tree)?;
+        if let Some(path) = bases
+            && !remembered.iter().any(|base| base.hex == tree.hex)
+        {
+            let lines = [tree.line()].into_iter().chain(remembered.iter().map(Tree::line)).take(BASES);
+            self.replace(&path, &[lines.collect::<String>().as_bytes()])?;
         }
         Ok(Layers { lower: vec![tree.layer()], root })
     }
 
-    /// The delta over the project's last full tree; `None` when there is no such tree or a full one is better.
-    fn over_base(
+    /// A delta over one of these full trees; `None` when a full tree is better.
+    fn over_one_of(
         &self,
+        bases: &[Tree<'_>],
         manifest: &Manifest,
         tree: &Tree<'_>,
-        base: Option<&Path>,
     ) -> Result<Option<Vec<String>>, StoreError> {
-        let Some(base) = base.and_then(|base| Tree::parse(&fs::read_to_string(base).ok()?, tree)) else {
-            return Ok(None);
-        };
-        let layer = format!("deltas/{}-{}", base.hex, tree.hex);
-        let lower = vec![layer.clone(), base.layer()];
-        if !self.has(&base.layer()) {
-            return Ok(None);
+        let bases: Vec<_> = bases.iter().filter(|base| self.has(&base.layer())).collect();
+        if let Some(base) = bases.iter().find(|base| self.has(&tree.delta_over(base))) {
+            return Ok(Some(vec![tree.delta_over(base), base.layer()]));
         }
-        if self.has(&layer) {
-            return Ok(Some(lower));
+        for base in bases {
+            let old = read_frame(&self.manifest_path(base), MANIFEST).and_then(|body| Manifest::decode(&body));
+            let Some(old) = old.filter(|old| old.entries.len() >= DELTA_FROM) else { continue };
+            let Some(delta) = Delta::between(&old, manifest, old.entries.len() / DELTA_SHARE) else { continue };
+            let layer = tree.delta_over(base);
+            return Ok(match self.make_delta(&old, &delta, tree, &layer)? {
+                Whiteout::Made => Some(vec![layer, base.layer()]),
+                Whiteout::Refused => None,
+            });
         }
-        let Some(old) = read_frame(&self.manifest_path(&base), MANIFEST).and_then(|body| Manifest::decode(&body))
-        else {
-            return Ok(None);
-        };
-        if old.entries.len() < DELTA_FROM {
-            return Ok(None);
-        }
-        let Some(delta) = Delta::between(&old, manifest, old.entries.len() / DELTA_SHARE) else { return Ok(None) };
-        match self.make_delta(&old, &delta, tree, &layer)? {
-            Whiteout::Made => Ok(Some(lower)),
-            Whiteout::Refused => Ok(None),
-        }
+        Ok(None)
     }
 
     fn make_full(&self, manifest: &Manifest, tree: &Tree<'_>) -> Result<(), StoreError> {
@@ -116,7 +115,7 @@ impl Store {
         target: &str,
     ) -> Result<Whiteout, StoreError> {
         // Inodes that the tree below uses are not used again, or two files of the whole could be the same one.
-        let mut layer = Layer::new(self, tree.at, tree.family, occurrences(&old.entries))?;
+        let mut layer = Layer::new(self, tree.at, tree.family, occurrences_in(old, &delta.put))?;
         for change in delta.in_order() {
             match change {
                 Change::Put(entry) => layer.put(entry)?,
@@ -129,14 +128,6 @@ impl Store {
         }
         layer.publish(&self.dir.join(target))?;
         Ok(Whiteout::Made)
-    }
-
-    fn remember_base(&self, base: &Path, tree: &Tree<'_>) -> Result<(), StoreError> {
-        let text = tree.to_text();
-        if fs::read_to_string(base).is_ok_and(|old| old == text) {
-            return Ok(());
-        }
-        self.replace(base, &[text.as_bytes()])
     }
 
     fn has(&self, layer: &str) -> bool {
@@ -163,15 +154,23 @@ impl<'a> Tree<'a> {
         }
     }
 
+    fn delta_over(&self, base: &Self) -> String {
+        format!("deltas/{}-{}", base.hex, self.hex)
+    }
+
     /// What a project remembers of it: the digest, and where in the tree the inputs stand.
-    fn to_text(&self) -> String {
+    fn line(&self) -> String {
         format!("{} {}\n", self.hex, self.at)
     }
 
-    /// The tree that `text` names, if it stands where `other` does.
-    fn parse(text: &str, other: &Tree<'a>) -> Option<Self> {
-        let (hex, at) = text.strip_suffix('\n')?.split_once(' ')?;
-        parse_hex(hex)?;
-        (at == other.at.as_str()).then(|| Self { family: other.family, at: other.at, hex: hex.to_owned() })
+    /// The trees that the file at `path` names and that stand where `other` does.
+    fn read_all(path: &Path, other: &Tree<'a>) -> Vec<Self> {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let tree = |line: &str| {
+            let (hex, at) = line.split_once(' ')?;
+            parse_hex(hex)?;
+            (at == other.at.as_str()).then(|| Self { family: other.family, at: other.at, hex: hex.to_owned() })
+        };
+        text.lines().filter_map(tree).collect()
     }
 }
