@@ -100,7 +100,7 @@ impl Faults {
             .path(&self.name)
             .annotation(AnnotationKind::Primary.span(within(&fault.span)).label(fault.label.as_deref()));
         if let Some((span, label)) = &fault.also {
-            snippet = snippet.annotation(AnnotationKind::Context.span(within(span)).label(label));
+            snippet = snippet.annotation(AnnotationKind::Context.span(within(span)).label(normalize_untrusted_str(label)));
         }
         let mut group = Level::ERROR.primary_title(&fault.message).element(snippet);
         if let Some(hint) = &fault.hint {
