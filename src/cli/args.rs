@@ -40,7 +40,7 @@ pub struct Global {
     /// Say nothing but errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Say more
+    /// Say which files, store, digests and run it is about
     #[arg(short, long, global = true)]
     pub verbose: bool,
     /// Colour what sbx says [default: $SBX_COLOR, else auto]
@@ -63,38 +63,64 @@ pub enum When {
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Run a command or a task in the sandbox
+    ///
+    /// After `--` the words are a command. Without `--`, a first word that names a task of sandbox.toml is that task, and
+    /// further words are appended to its command; any other first word is the command.
+    ///
+    /// The command starts in the place inside that corresponds to the working directory. Its standard output and
+    /// standard error are passed through as they come; what sbx itself says goes to standard error, each line begins
+    /// `sbx: `. Outputs are copied back after exit 0, all of them or none.
+    ///
+    /// The exit code is the command's own; 124: the time limit was reached; 125: sbx itself failed (wrong usage and a
+    /// bad sandbox.toml too); 126: found but not executable; 127: not found; 128+N: killed by signal N.
     Run(Run),
     /// Write a commented sandbox.toml fitted to the project here
+    ///
+    /// It looks for make, CMake, Cargo, npm, Python and Go. A file that exists is kept unless `--force` is given.
     Init(Init),
     /// Check sandbox.toml: every fault at once
+    ///
+    /// Each fault is shown with its line, a caret and a hint. Then the top level and each task are prepared as for a
+    /// run, so that a pattern that matches nothing or a mount that does not exist is found too; nothing is started.
+    /// The exit code is 1 when there is a fault.
     Check,
     /// Show what `run` would do, without doing it
+    ///
+    /// The words are those of `run`; without any it shows the plan of a shell with the settings of the top level. The
+    /// inputs are hashed and stored, as for a run.
     Plan(Plan),
     /// Print the digests that identify the inputs and the run
+    ///
+    /// The digest of the input tree and, with a command or a task, that of the whole run: its Remote Execution API
+    /// action. The same content gives the same digest of the inputs on every machine and in every checkout.
     Hash(Hash),
     /// Show what the last run wrote, declared and undeclared
+    ///
+    /// Undeclared are the files that the command added, changed or deleted and that no output pattern matches; they are
+    /// gone with the sandbox.
     Diff(Json),
     /// Open an interactive shell in the sandbox
+    ///
+    /// It is the sandbox that `run` would use, with a terminal of its own: the same files, network and limits, and the
+    /// outputs come back after exit 0. The shell is bash where the sandbox has it, else sh. TERM is passed to it.
     Shell(Shell),
     /// Say what this machine allows, and how to mend what it lacks
+    ///
+    /// It tries in a child process what a run needs. The exit code is 1 when no sandbox can be made here.
     Doctor(Json),
     /// Print a completion script for a shell
     Completions(Completions),
     /// Print the manual page, or write all of them
+    ///
+    /// sbx(1) goes to standard output; `--out` writes it and a page for each command.
     Man(Man),
     /// Print the JSON Schema of sandbox.toml
+    ///
+    /// It is a draft-07 schema, which editors use to complete and check the file.
     Schema,
 }
 
-/// Runs CMD, or the TASK of sandbox.toml with that name, in the sandbox.
-///
-/// After `--` the words are a command. Without `--`, a first word that names a task is that task (further words are
-/// appended to its command); any other first word is the command. The command starts in the place inside that corresponds
-/// to the working directory. Its standard output and error are passed through as they come; outputs are copied
-/// back after exit 0, all or none.
-///
-/// The exit code is the command's own; 124: the time limit was reached; 125: sbx itself failed (wrong usage and a bad
-/// sandbox.toml too); 126: found but not executable; 127: not found; 128+N: killed by signal N.
+/// What `sbx run` takes.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(override_usage = "sbx run [OPTIONS] [--] CMD [ARG]...\n       sbx run [OPTIONS] TASK [ARG]...")]
 #[command(after_help = "\
@@ -135,7 +161,7 @@ pub struct Words {
     pub escaped: bool,
 }
 
-/// Writes a commented sandbox.toml fitted to what is found here (make, cargo, npm, python, cmake, go).
+/// What `sbx init` takes.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(after_help = "\
 Examples:
@@ -147,9 +173,7 @@ pub struct Init {
     pub force: bool,
 }
 
-/// Shows what `run` would do with the same words, step by step, without doing it.
-///
-/// The inputs are hashed and stored, as for a run; nothing is started. Without words it shows what `shell` would do.
+/// What `sbx plan` takes.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(override_usage = "sbx plan [OPTIONS] [[--] CMD [ARG]...]\n       sbx plan [OPTIONS] [TASK [ARG]...]")]
 #[command(after_help = "\
@@ -165,10 +189,7 @@ pub struct Plan {
     pub what: Words,
 }
 
-/// Prints the digest of the input tree and, with a command or task, the digest of the whole run (its Remote Execution
-/// API action).
-///
-/// The same content gives the same digests on every machine and in every checkout.
+/// What `sbx hash` takes.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(override_usage = "sbx hash [OPTIONS] [[--] CMD [ARG]...]\n       sbx hash [OPTIONS] [TASK [ARG]...]")]
 #[command(after_help = "\
@@ -196,10 +217,7 @@ pub struct Json {
     pub json: bool,
 }
 
-/// Opens an interactive shell in the sandbox, on a terminal of its own.
-///
-/// It is the sandbox that `run` would use: the same files, network and limits, and the outputs come back after exit 0.
-/// The shell is bash where the sandbox has it, else sh; TERM is passed to it. With TASK, that task's settings hold.
+/// What `sbx shell` takes.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(after_help = "\
 Examples:
@@ -213,7 +231,7 @@ pub struct Shell {
     pub task: Option<String>,
 }
 
-/// Prints a completion script for a shell.
+/// What `sbx completions` takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
 #[command(after_help = "\
 Examples:
@@ -224,7 +242,7 @@ pub struct Completions {
     pub shell: clap_complete::Shell,
 }
 
-/// Prints the manual page sbx(1), or writes it and one page for each command.
+/// What `sbx man` takes.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(after_help = "\
 Examples:

@@ -50,8 +50,8 @@ fn text(findings: &[Finding]) -> String {
     let count = |status| findings.iter().filter(|finding| finding.status == status).count();
     let _ = match (count(Status::Missing), count(Status::Limited)) {
         (0, 0) => writeln!(text, "this machine allows everything that sbx needs"),
-        (0, limited) => writeln!(text, "this machine allows what sbx needs, with limits: {limited}"),
-        (missing, _) => writeln!(text, "sandboxes can't be made here; to mend first: {missing}"),
+        (0, limited) => writeln!(text, "this machine can make sandboxes; limited: {limited}"),
+        (missing, _) => writeln!(text, "this machine can't make sandboxes yet; missing: {missing}"),
     };
     text
 }

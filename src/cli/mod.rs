@@ -29,10 +29,10 @@ use crate::config::discover::{self, DiscoverError, Project};
 use crate::config::model::Config;
 use crate::error::{Error, exit};
 use crate::sandbox::phases::Phases;
-use crate::sandbox::{self, Options, Outcome, Prepared, Request, Stdin};
+use crate::sandbox::{self, Options, Outcome, Prepared, Request, SandboxError, Stdin};
 use crate::store::Store;
 use crate::sys::caller;
-use crate::ui::{Ui, Verbosity};
+use crate::ui::{self, Ui, Verbosity};
 
 /// How sbx ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,11 +53,12 @@ struct Context {
 
 /// Runs the command line of this process to its end.
 pub fn main() -> ExitCode {
-    let clock = Phases::new();
+    let mut clock = Phases::new();
+    clock.phase("arguments");
     let environment = Environment::of_this_process();
     // Until the command line is understood, only the variables speak of colour; a wrong one is told then.
-    let colour = environment.colour(None).unwrap_or(crate::ui::Colour::Never);
-    let ui = Ui::new(Verbosity::Normal, colour);
+    let colour = environment.colour(None).unwrap_or(ui::Colour::Never);
+    let ui = Ui::new(Verbosity::Normal, colour, environment.is_dumb());
     report_panics(ui);
     if caller::is_setid() {
         return fail(&ui, &Error::SetId);
@@ -73,7 +74,7 @@ pub fn main() -> ExitCode {
         }
     };
     let ui = match environment.colour(arguments.global.color) {
-        Ok(colour) => Ui::new(resolve::verbosity(&arguments.global), colour),
+        Ok(colour) => Ui::new(resolve::verbosity(&arguments.global), colour, environment.is_dumb()),
         Err(error) => return fail(&ui, &error.into()),
     };
     let mut context = Context { global: arguments.global, environment, ui, clock };
@@ -139,19 +140,33 @@ impl Context {
     /// Everything up to the start of the command; nothing is started.
     fn prepare(&mut self, project: &Project, subject: Subject) -> Result<Prepared, Error> {
         let request = self.request(project, subject)?;
-        sandbox::prepare(&self.store()?, &request, false, &self.ui.progress(), &mut self.clock)
-            .map_err(|source| Error::Sandbox { source, slip: None })
+        self.prepare_in(&self.store()?, &request, false)
     }
 
     /// The whole run.
     fn execute(&mut self, project: &Project, subject: Subject, options: &Options) -> Result<Outcome, Error> {
         let request = self.request(project, subject)?;
         let store = self.store()?;
-        let terminal = options.stdin == Stdin::Terminal;
-        sandbox::prepare(&store, &request, terminal, &self.ui.progress(), &mut self.clock)
-            .and_then(|prepared| sandbox::execute(&store, &request, &prepared, options, &mut self.clock))
-            .map_err(|source| Error::Sandbox { source, slip: None })
+        let prepared = self.prepare_in(&store, &request, options.stdin == Stdin::Terminal)?;
+        let outcome = sandbox::execute(&store, &request, &prepared, options, &mut self.clock).map_err(sandbox_error)?;
+        self.ui.detail(&format!("run {}, recorded", outcome.record.id));
+        Ok(outcome)
     }
+
+    fn prepare_in(&mut self, store: &Store, request: &Request, terminal: bool) -> Result<Prepared, Error> {
+        self.ui.detail(&format!("configuration {}", request.config_path.display()));
+        self.ui.detail(&format!("store {}", store.path().display()));
+        self.ui.detail(&format!("command {}", ui::words(&request.argv)));
+        let prepared = sandbox::prepare(store, request, terminal, &self.ui.progress(), &mut self.clock);
+        let prepared = prepared.map_err(sandbox_error)?;
+        self.ui.detail(&format!("inputs {} in {} entries", prepared.input_root, prepared.manifest.entries.len()));
+        self.ui.detail(&format!("action {}", prepared.action));
+        Ok(prepared)
+    }
+}
+
+fn sandbox_error(source: SandboxError) -> Error {
+    Error::Sandbox { source, slip: None }
 }
 
 /// `-C`: everything that follows sees DIR as the working directory.

@@ -21,10 +21,7 @@ const EXIT_CODES: [Item; 7] = [
     item("0", "Success; for `run` and `shell`, the command exited with 0 and its outputs are copied back."),
     item("1", "`check` found faults, or `doctor` found something missing that sbx needs."),
     item("124", "`run` and `shell`: the time limit of sandbox.toml was reached."),
-    item(
-        "125",
-        "sbx itself failed: wrong usage, a bad sandbox.toml, a machine that does not allow the sandbox. No command but the one in the sandbox gives another code.",
-    ),
+    item("125", "sbx itself failed: wrong usage, a bad sandbox.toml, a machine that does not allow the sandbox."),
     item("126", "`run` and `shell`: the command was found but can't be executed."),
     item("127", "`run` and `shell`: the command was not found in the sandbox."),
     item(

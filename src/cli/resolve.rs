@@ -98,6 +98,11 @@ impl Environment {
         self.get("SBX_CONFIG")
     }
 
+    /// Whether `TERM` says that the terminal can't redraw a line.
+    pub fn is_dumb(&self) -> bool {
+        self.get("TERM").is_some_and(|term| term == "dumb")
+    }
+
     /// What decides about colour: `flag` (`--color`), else `SBX_COLOR`, else `NO_COLOR` and `TERM`.
     ///
     /// # Errors
@@ -113,7 +118,7 @@ impl Environment {
                 _ => return Err(variable("SBX_COLOR", value, "it can be `auto`, `always` or `never`")),
             },
         };
-        let discouraged = self.get("NO_COLOR").is_some() || self.get("TERM").is_some_and(|term| term == "dumb");
+        let discouraged = self.get("NO_COLOR").is_some() || self.is_dumb();
         Ok(match when {
             When::Auto => Colour::Auto { discouraged },
             When::Always => Colour::Always,

@@ -95,12 +95,14 @@ impl Faults {
             let line_end = lines.get(line_of(span.start) + 1).map_or(self.text.len(), |next| next - 1);
             span.start - start..span.end.min(line_end).max(span.start) - start
         };
-        let mut snippet = Snippet::source(source)
-            .line_start(first + 1)
-            .path(&self.name)
-            .annotation(AnnotationKind::Primary.span(within(&fault.span)).label(fault.label.as_deref()));
+        let mut snippet = Snippet::source(source).line_start(first + 1).path(&self.name).annotation(
+            AnnotationKind::Primary
+                .span(within(&fault.span))
+                .label(fault.label.as_deref().map(normalize_untrusted_str)),
+        );
         if let Some((span, label)) = &fault.also {
-            snippet = snippet.annotation(AnnotationKind::Context.span(within(span)).label(normalize_untrusted_str(label)));
+            snippet =
+                snippet.annotation(AnnotationKind::Context.span(within(span)).label(normalize_untrusted_str(label)));
         }
         let mut group = Level::ERROR.primary_title(&fault.message).element(snippet);
         if let Some(hint) = &fault.hint {

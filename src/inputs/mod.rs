@@ -32,9 +32,6 @@ use walk::Kind;
 pub use fault::{Fault, Faults, InputError};
 pub use patterns::BadPattern;
 
-/// How the names of directories begin in which outputs are staged inside of the project. They are never inputs.
-pub const OUTPUT_STAGING: &str = ".sbx-outputs-";
-
 /// One path of a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {

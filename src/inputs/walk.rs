@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 use walkdir::{DirEntry, WalkDir};
 
+use super::Progress;
 use super::fault::{Fault, Faults, printable};
 use super::ignored::Ignored;
 use super::look::{Looker, Seen};
 use super::patterns::{Patterns, Verdict};
 use super::stamp::Stamp;
-use super::{OUTPUT_STAGING, Progress};
 use crate::config::model::Gitignore;
+use crate::path::STAGING_PREFIX;
 
 /// One input as the walk met it.
 pub(super) struct Found {
@@ -275,7 +276,7 @@ pub(super) fn relative<'a>(root: &Path, path: &'a Path) -> &'a [u8] {
 
 /// Where sbx itself stages outputs before it renames them into the project.
 fn is_private(name: &OsStr) -> bool {
-    name.as_bytes().starts_with(OUTPUT_STAGING.as_bytes())
+    name.as_bytes().starts_with(STAGING_PREFIX.as_bytes())
 }
 
 fn within_git(path: &str) -> bool {

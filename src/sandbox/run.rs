@@ -273,7 +273,9 @@ fn bring_back(store: &Store, request: &Request, run: &Collected, id: &str) -> Re
         return Ok(Vec::new());
     }
     let project = request.project();
-    let last = records::last(store.path(), project.as_str(), |record| record.exit.code == 0)?.record;
+    let last =
+        records::last(store.path(), project.as_str(), |record| record.exit.code == 0 && record.task == request.task)?
+            .record;
     let protected = request.config_path.strip_prefix(&request.project_root).ok().and_then(|path| path.to_str());
     let staged = outputs::stage(&OutputsRequest {
         merged: root.as_fd(),

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::errno::{Call, CallError, check};
 
-/// Flags of mount(2) and of [`Attributes`] that sbx uses.
+/// The flags of mount(2) and mount_setattr(2) that sbx uses; nosuid is always set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MountFlags {
     /// No writing through this mount.

@@ -54,7 +54,7 @@ impl Colour {
 pub struct Ui {
     verbosity: Verbosity,
     coloured: bool,
-    terminal: bool,
+    redraws: bool,
 }
 
 /// What a line is about: its word and the SGR parameters of the word.
@@ -66,10 +66,10 @@ const WARNING: Label = Label("warning", "1;33");
 const HINT: Label = Label("hint", "1;36");
 
 impl Ui {
-    /// A printer to standard error.
-    pub fn new(verbosity: Verbosity, colour: Colour) -> Self {
+    /// A printer to standard error; `dumb` says that a terminal there can't redraw a line.
+    pub fn new(verbosity: Verbosity, colour: Colour, dumb: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        Self { verbosity, coloured: colour.on(terminal), terminal }
+        Self { verbosity, coloured: colour.on(terminal), redraws: terminal && !dumb }
     }
 
     /// Whether what goes to standard error is coloured.
@@ -115,7 +115,7 @@ impl Ui {
 
     /// A progress display for the hashing of the inputs: a bar on a terminal, else nothing.
     pub fn progress(&self) -> Progress {
-        Progress::new(self.terminal && self.verbosity > Verbosity::Quiet)
+        Progress::new(self.redraws && self.verbosity > Verbosity::Quiet)
     }
 
     fn error_text(&self, error: &dyn Error, hint: Option<&str>) -> String {
@@ -205,7 +205,7 @@ mod tests {
     }
 
     fn plain_ui() -> Ui {
-        Ui { verbosity: Verbosity::Normal, coloured: false, terminal: false }
+        Ui { verbosity: Verbosity::Normal, coloured: false, redraws: false }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod support;
 
 mod again;
+mod cli;
 mod commands;
 mod config;
 mod isolation;
