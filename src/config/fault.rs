@@ -95,16 +95,18 @@ impl Faults {
             let line_end = lines.get(line_of(span.start) + 1).map_or(self.text.len(), |next| next - 1);
             span.start - start..span.end.min(line_end).max(span.start) - start
         };
-        let mut snippet = Snippet::source(source)
-            .line_start(first + 1)
-            .path(&self.name)
-            .annotation(AnnotationKind::Primary.span(within(&fault.span)).label(fault.label.as_deref()));
+        let mut snippet = Snippet::source(source).line_start(first + 1).path(&self.name).annotation(
+            AnnotationKind::Primary
+                .span(within(&fault.span))
+                .label(fault.label.as_deref().map(normalize_untrusted_str)),
+        );
         if let Some((span, label)) = &fault.also {
-            snippet = snippet.annotation(AnnotationKind::Context.span(within(span)).label(label));
+            snippet =
+                snippet.annotation(AnnotationKind::Context.span(within(span)).label(normalize_untrusted_str(label)));
         }
         let mut group = Level::ERROR.primary_title(&fault.message).element(snippet);
         if let Some(hint) = &fault.hint {
-            group = group.element(Level::HELP.with_name("hint").message(hint));
+            group = group.element(Level::HELP.with_name("hint").message(normalize_untrusted_str(hint)));
         }
         renderer.render(&[group])
     }
@@ -135,6 +137,13 @@ mod tests {
         let expected = "error: unknown key\n --> sandbox.toml:3:1\n  |\n2 | b = 2\n  | - after this\n\
                         3 | imputs = []\n  | ^^^^^^ here\n  |\n  = hint: look up\n";
         assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn names_of_the_file_don_t_reach_the_terminal_raw() {
+        let fault = Fault::new(&(0..1), "a \u{1b}[31m").label("b \u{1b}[31m").hint("c \u{1b}[31m");
+        let shown = Faults::new("\u{1b}[31m", "x = 1\n", vec![fault]).render(false);
+        assert!(!shown.contains('\u{1b}'), "{shown:?}");
     }
 
     #[test]

@@ -31,7 +31,7 @@ static const struct { const char *name; unsigned number; } CALLS[] = {
     {"openat2", SYS_openat2},   {"setsid", SYS_setsid},         {"capset", SYS_capset},
     {"prctl", SYS_prctl},       {"personality", SYS_personality}, {"close_range", SYS_close_range},
     {"unshare", SYS_unshare},   {"setns", SYS_setns},           {"keyctl", SYS_keyctl},
-    {"execveat", SYS_execveat}, {"chdir", SYS_chdir},           {"symlinkat", SYS_symlinkat},
+    {"execveat", SYS_execveat}, {"chdir", SYS_chdir},
     {"prlimit64", SYS_prlimit64}, {"pidfd_send_signal", SYS_pidfd_send_signal}, {"fchdir", SYS_fchdir},
     {"setgroups", SYS_setgroups}, {"waitid", SYS_waitid},       {"pidfd_open", SYS_pidfd_open},
 };
