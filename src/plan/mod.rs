@@ -39,6 +39,8 @@ pub struct Facts {
     pub resolver: Vec<(GuestPath, HostPlace)>,
     /// The names at the top of a rootfs that is not the host's, and whether each is a directory.
     pub rootfs_top: BTreeMap<String, bool>,
+    /// Whether that rootfs has something at the working directory, where only the inputs may stand.
+    pub rootfs_in_workdir: bool,
 }
 
 /// What stands at a path of the host.
@@ -196,6 +198,8 @@ pub enum PlanError {
     KernelPlace { what: &'static str, path: String, place: String },
     #[error("the rootfs has /{name} as something else than a directory")]
     RootfsTop { name: String },
+    #[error("the rootfs has files at {workdir}, where only the inputs may stand")]
+    RootfsWorkdir { workdir: GuestPath },
     #[error("`limits.open_files` is {wanted}, but the caller's own hard limit is {hard}")]
     OpenFiles { wanted: u64, hard: u64 },
     #[error("an argument holds a NUL byte")]
@@ -212,6 +216,7 @@ impl PlanError {
             Self::Unreadable { .. } => Some("make it readable for this user, or take it out".into()),
             Self::MountMissing { .. } => Some("relative sources begin at the directory of sandbox.toml".into()),
             Self::RootfsTop { name } => Some(format!("make /{name} a directory in the rootfs, or leave it out")),
+            Self::RootfsWorkdir { .. } => Some("set `sandbox.workdir` to a place that the rootfs does not have".into()),
             Self::OpenFiles { hard, .. } => Some(format!("ask for at most {hard}, or raise it with `ulimit -Hn`")),
             Self::KernelPlace { .. } => {
                 Some("the sandbox has a /proc and a /dev of its own; name something else".into())
@@ -250,6 +255,9 @@ pub fn build(settings: &Settings, facts: &Facts, invocation: &Invocation) -> Res
     let mut layers = vec![Layer::Inputs { at: sandbox.workdir.clone() }, Layer::Skeleton];
     if !matches!(settings.rootfs, Rootfs::Host(_)) {
         check_rootfs(facts, &skeleton)?;
+        if facts.rootfs_in_workdir {
+            return Err(PlanError::RootfsWorkdir { workdir: sandbox.workdir.clone() });
+        }
         layers.push(Layer::Rootfs);
     }
     let mut namespaces = vec![Namespace::User, Namespace::Mount, Namespace::Pid];

@@ -136,6 +136,9 @@ fn an_image_may_not_have_a_link_where_the_sandbox_has_a_directory() {
     }
     let facts = Facts { rootfs_top: [("lib".to_owned(), false), ("proc".to_owned(), true)].into(), ..facts() };
     assert_eq!(build(&settings, &facts, &invocation()).unwrap().layers.len(), 3);
+    let facts = Facts { rootfs_in_workdir: true, ..facts };
+    let error = build(&settings, &facts, &invocation()).unwrap_err();
+    assert_eq!(error, PlanError::RootfsWorkdir { workdir: guest("/src") });
 }
 
 #[test]

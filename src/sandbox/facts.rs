@@ -57,7 +57,14 @@ pub fn gather(
         scratch: scratch.collect(),
         resolver,
         rootfs_top: rootfs.map(top_names).unwrap_or_default(),
+        rootfs_in_workdir: rootfs.is_some_and(|rootfs| has_below(rootfs, &settings.sandbox.workdir)),
     })
+}
+
+/// Whether anything but an empty directory stands at `place`.
+fn has_below(manifest: &Manifest, place: &GuestPath) -> bool {
+    let path = place.relative();
+    manifest.has(path) && !manifest.entries.iter().any(|entry| entry.path == path && entry.node == Node::EmptyDirectory)
 }
 
 fn top_names(manifest: &Manifest) -> BTreeMap<String, bool> {

@@ -146,7 +146,7 @@ pub fn prepare(
     };
     let plan = plan::build(settings, &facts, &invocation)?;
     let mut lower = layers.lower;
-    let input_root = collected.manifest.root_digest_at(&settings.sandbox.workdir);
+    let input_root = layers.root;
     let contents = Contents {
         mounts: mount_identities(store, settings, &facts, progress)?,
         rootfs: rootfs.as_ref().map(|(rootfs, _)| rootfs.manifest.root_digest()),

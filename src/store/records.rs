@@ -153,15 +153,28 @@ struct Version {
 /// When the store can't be read, or a record is of a newer format.
 pub fn last(store: &Path, project: &str, is_wanted: impl Fn(&Record) -> bool) -> Result<Last, RecordError> {
     let directory = directory(store, project);
-    let mut last = Last::default();
-    let paths = match records(&directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(last),
-        other => other.map_err(|source| RecordError::Io { path: directory, source })?,
-    };
+    loop {
+        let paths = match records(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Last::default()),
+            other => other.map_err(|source| RecordError::Io { path: directory.clone(), source })?,
+        };
+        let (last, dropped) = newest(paths, &is_wanted)?;
+        // Other runs drop old records while they write newer ones: what they dropped is not the last.
+        if last.record.is_some() || !dropped {
+            return Ok(last);
+        }
+    }
+}
+
+/// The newest of `paths` that is wanted, and whether one of them was gone before it could be read.
+fn newest(paths: Vec<PathBuf>, is_wanted: impl Fn(&Record) -> bool) -> Result<(Last, bool), RecordError> {
+    let (mut last, mut dropped) = (Last::default(), false);
     for path in paths.into_iter().rev() {
         let text = match fs::read(&path) {
-            // Another run has just dropped it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                dropped = true;
+                continue;
+            }
             other => other.map_err(|source| RecordError::Io { path: path.clone(), source })?,
         };
         match serde_json::from_slice::<Version>(&text) {
@@ -177,7 +190,7 @@ pub fn last(store: &Path, project: &str, is_wanted: impl Fn(&Record) -> bool) ->
             Err(_) => last.damaged.push(path),
         }
     }
-    Ok(last)
+    Ok((last, dropped))
 }
 
 #[cfg(test)]
