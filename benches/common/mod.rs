@@ -24,17 +24,19 @@ impl Sample {
     }
 }
 
-/// Runs every subject once a round, in the order given, and returns one sample for each. Side by side: whatever slows
-/// the machine for a while slows all of them.
+/// Runs every subject once a round and returns one sample for each. Side by side: whatever slows the machine for a while
+/// slows all of them. Every other round goes backwards, for the kernel takes a namespace down after its process has
+/// ended, and whoever is next pays for that.
 pub(crate) fn side_by_side(rounds: usize, pause: Duration, subjects: &[&dyn Fn() -> Duration]) -> Vec<Sample> {
     let mut durations = vec![Vec::with_capacity(rounds); subjects.len()];
     for subject in subjects {
         subject();
     }
-    for _ in 0..rounds {
-        for (subject, durations) in subjects.iter().zip(&mut durations) {
+    for round in 0..rounds {
+        for turn in 0..subjects.len() {
+            let index = if round % 2 == 0 { turn } else { subjects.len() - 1 - turn };
             std::thread::sleep(pause);
-            durations.push(subject());
+            durations[index].push(subjects[index]());
         }
     }
     durations.into_iter().map(Sample::new).collect()
