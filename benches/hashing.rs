@@ -1,6 +1,6 @@
 //! What it costs to know the inputs: cold and warm, 10,000 and 100,000 files, large files, one changed file.
 //!
-//! `cargo bench --bench hashing`, several minutes. Cold means a new store; the page cache is warm for every subject.
+//! `cargo bench --bench hashing [-- COUNT…]`, several minutes. Cold means a new store; the page cache is warm for every subject.
 
 mod common;
 
@@ -163,8 +163,13 @@ fn main() {
     let base = directory();
     let empty = below(&base, "empty");
     fs::write(empty.join("sandbox.toml"), "").expect("sandbox.toml");
+    let mut counts: Vec<u64> = std::env::args().filter_map(|word| word.parse().ok()).collect();
+    if counts.is_empty() {
+        counts = vec![10_000, 100_000];
+    }
     heading();
-    files(&base, &empty, 10_000);
-    files(&base, &empty, 100_000);
+    for count in counts {
+        files(&base, &empty, count);
+    }
     large(&base);
 }
