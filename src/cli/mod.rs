@@ -60,6 +60,7 @@ pub fn main() -> ExitCode {
     let colour = environment.colour(None).unwrap_or(ui::Colour::Never);
     let ui = Ui::new(Verbosity::Normal, colour, environment.is_dumb());
     report_panics(ui);
+    caller::survive_file_size_limit();
     if caller::is_setid() {
         return fail(&ui, &Error::SetId);
     }

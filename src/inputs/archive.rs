@@ -193,7 +193,9 @@ impl Layer<'_> {
             Err(PathError::Empty) => return Ok(None),
             Err(_) => return Err(Fault::LeavesArchive { path: printable(name) }),
         };
-        let through = |end: usize| self.new.nodes.get(&path[..end]).is_some_and(|node| *node != Node::EmptyDirectory);
+        // What this archive has there stands over what the layers below have.
+        let stands = |above: &str| self.new.nodes.get(above).or_else(|| self.contents.nodes.get(above));
+        let through = |end: usize| stands(&path[..end]).is_some_and(|node| *node != Node::EmptyDirectory);
         if path.match_indices('/').any(|(end, _)| through(end)) {
             return Err(Fault::LeavesArchive { path });
         }

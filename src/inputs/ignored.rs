@@ -2,7 +2,7 @@
 //! and `.git/info/exclude`. The caller's own configuration (`core.excludesFile`) has no part: it differs between
 //! machines.
 //!
-//! The rules are git's (gitignore(5)), matched by the `ignore` crate: a deeper file overrules a shallower one, a later
+//! The rules are git's (gitignore(5)): a deeper file overrules a shallower one, a later
 //! line an earlier one, and what lies below an ignored directory can't come back. `.gitignore` files count without a
 //! `.git` directory too, so that an unpacked archive gives the same inputs as a checkout. Files that git tracks although
 //! they are ignored are left out like the others: the index is not read.
@@ -11,9 +11,7 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use ignore::Match;
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
-
+use super::gitignore::{Rules, Verdict};
 use crate::sys;
 
 /// An ignore file is there and can't be read, so that nobody knows what is ignored.
@@ -35,7 +33,8 @@ struct Level {
     skip: usize,
     /// How many components deep below the project the rules begin; 0 for those of the project itself and above it.
     depth: usize,
-    rules: Gitignore,
+    file: PathBuf,
+    rules: Rules,
 }
 
 impl Ignored {
@@ -96,10 +95,10 @@ impl Ignored {
     fn matched(&self, full: &str, is_dir: bool) -> Option<&Path> {
         for level in self.levels.iter().rev() {
             let Some(below) = full.get(level.skip..).filter(|below| !below.is_empty()) else { continue };
-            match level.rules.matched(below, is_dir) {
-                Match::None => {}
-                Match::Whitelist(_) => return None,
-                Match::Ignore(glob) => return glob.from(),
+            match level.rules.verdict(below, is_dir) {
+                None => {}
+                Some(Verdict::Kept) => return None,
+                Some(Verdict::Ignored) => return Some(&level.file),
             }
         }
         None
@@ -107,17 +106,9 @@ impl Ignored {
 
     fn add(&mut self, file: &Path, skip: usize, depth: usize) -> Result<(), Unreadable> {
         let Some(text) = read_rules(file)? else { return Ok(()) };
-        let mut builder = GitignoreBuilder::new("");
-        for line in text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text).split(|byte| *byte == b'\n') {
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
-            // A line that is no glob matches nothing, as in git; so does one that is not UTF-8, as no input's name is.
-            let Ok(line) = str::from_utf8(line) else { continue };
-            let _matches_nothing_when_it_is_no_glob = builder.add_line(Some(file.to_owned()), line);
-        }
-        if let Ok(rules) = builder.build()
-            && !rules.is_empty()
-        {
-            self.levels.push(Level { skip, depth, rules });
+        let rules = Rules::new(&text);
+        if !rules.is_empty() {
+            self.levels.push(Level { skip, depth, file: file.to_owned(), rules });
         }
         Ok(())
     }

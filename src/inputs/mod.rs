@@ -13,6 +13,7 @@ use crate::sys;
 mod archive;
 mod encoding;
 mod fault;
+mod gitignore;
 mod hash;
 pub mod identity;
 mod ignored;

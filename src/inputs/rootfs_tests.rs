@@ -244,6 +244,7 @@ fn the_layers_of_an_image_lie_over_each_other() {
             Item::File("opt/z", 0o644, "z"),
             Item::File("var/new", 0o644, "new"),
             Item::File("var/.wh..wh..opq", 0o644, ""),
+            Item::Dir("lib"),
             Item::File("lib/c", 0o644, "c"),
             Item::Hard("hard", "etc/b"),
         ])),
@@ -260,6 +261,15 @@ fn the_layers_of_an_image_lie_over_each_other() {
     // The digest says everything: the layout is not needed again.
     fs::remove_dir_all(fixture.dir.path().join("layout/blobs")).unwrap();
     assert_eq!(fixture.take_image(&sha256).unwrap(), (taken, layers));
+}
+
+#[test]
+fn a_layer_does_not_write_through_a_link_of_another() {
+    let fixture = Fixture::new();
+    let link = tar_of(&[Item::Symlink("lib", "usr/lib")]);
+    let sha256 = fixture.image(&[&link, &tar_of(&[Item::File("lib/c", 0o644, "c")])]);
+    let error = fixture.take_image(&sha256).unwrap_err();
+    assert!(format!("{error:?}").contains("lib/c"), "{error:?}");
 }
 
 #[test]

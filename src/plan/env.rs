@@ -52,6 +52,9 @@ pub fn candidates(program: &str, path: &str) -> Vec<String> {
     if program.contains('/') {
         return vec![program.to_owned()];
     }
+    if program.is_empty() {
+        return Vec::new();
+    }
     path.split(':')
         .filter(|directory| !directory.is_empty())
         .map(|directory| format!("{directory}/{program}"))
@@ -89,5 +92,6 @@ mod tests {
         assert_eq!(candidates("./a", PATH), ["./a"]);
         assert_eq!(candidates("make", "/a::/b"), ["/a/make", "/b/make"]);
         assert!(candidates("make", "").is_empty());
+        assert!(candidates("", PATH).is_empty());
     }
 }

@@ -272,8 +272,8 @@ pub fn build(settings: &Settings, facts: &Facts, invocation: &Invocation) -> Res
         candidates: env::candidates(&invocation.argv[0], path),
         argv: invocation.argv.clone(),
         environment,
-        setup: setup(settings, facts, binds)?,
-        start: start(&directory, invocation.terminal),
+        setup: setup(settings, facts, binds),
+        start: start(settings, facts, &directory, invocation.terminal)?,
         directory,
         namespaces,
         layers,
@@ -289,7 +289,7 @@ pub fn build(settings: &Settings, facts: &Facts, invocation: &Invocation) -> Res
 
 /// The steps of PID 1. The user namespace's ids come first, for everything after needs them; what needs the host's
 /// `/proc` comes before the root changes; privilege goes last.
-fn setup(settings: &Settings, facts: &Facts, binds: Vec<Bind>) -> Result<Vec<Step>, PlanError> {
+fn setup(settings: &Settings, facts: &Facts, binds: Vec<Bind>) -> Vec<Step> {
     let sandbox = &settings.sandbox;
     let mut steps = vec![
         Step::MapIds(Ids { uid: sandbox.uid, gid: sandbox.gid, host_uid: facts.uid, host_gid: facts.gid }),
@@ -311,29 +311,29 @@ fn setup(settings: &Settings, facts: &Facts, binds: Vec<Bind>) -> Result<Vec<Ste
         Step::MountSharedMemory { bytes: SHARED_MEMORY },
         Step::EnterRoot,
         Step::SetUmask,
-        Step::Limit { resource: Resource::CoreSize, soft: 0, hard: 0 },
-        Step::Limit { resource: Resource::Stack, soft: STACK.min(facts.stack), hard: facts.stack },
-        open_files(settings.limits.open_files, facts.open_files.1)?,
         Step::JoinOwnKeyring,
         Step::ForbidNewPrivileges,
         Step::DropCapabilities,
         Step::BeginSession,
         Step::HideInit,
     ]);
-    Ok(steps)
+    steps
 }
 
-/// The steps of the command's process; all privilege is gone already.
-fn start(directory: &GuestPath, terminal: bool) -> Vec<Step> {
-    vec![
+/// The steps of the command's process; all privilege is gone already. Its limits come last: they are not ours to meet.
+fn start(settings: &Settings, facts: &Facts, directory: &GuestPath, terminal: bool) -> Result<Vec<Step>, PlanError> {
+    Ok(vec![
         Step::BeginSession,
         if terminal { Step::TakeTerminal } else { Step::PlaceStreams },
         Step::FixAddresses,
         Step::EnterDirectory(directory.clone()),
         Step::ResetSignals,
         Step::CloseDescriptors,
+        Step::Limit { resource: Resource::CoreSize, soft: 0, hard: 0 },
+        Step::Limit { resource: Resource::Stack, soft: STACK.min(facts.stack), hard: facts.stack },
+        open_files(settings.limits.open_files, facts.open_files.1)?,
         Step::Execute,
-    ]
+    ])
 }
 
 fn open_files(wanted: Option<u64>, hard: u64) -> Result<Step, PlanError> {

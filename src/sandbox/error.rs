@@ -119,7 +119,9 @@ impl SandboxError {
                 "PATH inside is {path}; what is elsewhere on this machine needs a [[mount]] and its directory in env.set.PATH"
             )),
             Self::KeptMemory => Some("set `sandbox.scratch = \"disk\"`, or leave `--keep` out".into()),
-            Self::NotExecutable { errno: Errno::EACCES, .. } => Some("it needs its executable bit (chmod +x)".into()),
+            Self::NotExecutable { errno: Errno::EACCES, .. } => {
+                Some("it must be a file, with its executable bit set (chmod +x)".into())
+            }
             Self::NotExecutable { errno: Errno::ENOEXEC, .. } => {
                 Some("a script must begin with a `#!` line; sbx never guesses a shell".into())
             }

@@ -152,7 +152,7 @@ pub enum Refusal {
     Device,
     /// The name has control characters or is not UTF-8.
     Name,
-    /// The link's text is not UTF-8.
+    /// The link's text has control characters or is not UTF-8.
     LinkText,
     /// Longer than 4095 bytes.
     TooLong,
@@ -169,7 +169,7 @@ impl std::fmt::Display for Refusal {
             Self::Socket => "is a socket; only files, directories and symbolic links come back",
             Self::Device => "is a device; only files, directories and symbolic links come back",
             Self::Name => "has a name with control characters or bytes that are not UTF-8",
-            Self::LinkText => "is a symbolic link whose text is not UTF-8",
+            Self::LinkText => "is a symbolic link whose text has control characters or is not UTF-8",
             Self::TooLong => "has a path of more than 4095 bytes",
             Self::Protected => "would replace the configuration of the sandbox itself",
             Self::Reserved => "has a name that sbx keeps for itself",

@@ -300,8 +300,13 @@ fn undeclared(request: &Request, prepared: &Prepared, upper: &OwnedFd) -> Result
         below.is_some_and(|below| prepared.manifest.has(below))
             || prepared.below_root.iter().any(|manifest| manifest.has(path.relative()))
     };
-    let ignored = ["/tmp", "/dev", "/proc", env::home(settings.sandbox.uid)]
-        .map(|path| GuestPath::new(path).expect("a constant path"));
+    // What every command may fill; but the project is never ignored, wherever it stands.
+    let own = ["/tmp", "/dev", "/proc", env::home(settings.sandbox.uid)];
+    let ignored: Vec<_> = own
+        .map(|path| GuestPath::new(path).expect("a constant path"))
+        .into_iter()
+        .filter(|path| !workdir.is_within(path))
+        .collect();
     Ok(changes::changes(&ChangesRequest {
         upper: upper.as_fd(),
         existed: &existed,

@@ -42,13 +42,19 @@ impl Scratch {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&all).map_err(failed("make", &all))?;
         let lock_path = all.join(format!("{run}.lock"));
         // The lock exists and is held before the directory does, so that no sweep ever takes a directory half made.
-        let lock = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&lock_path)
-            .map_err(failed("make", &lock_path))?;
-        lock.lock().map_err(failed("lock", &lock_path))?;
+        let lock = loop {
+            let lock = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&lock_path)
+                .map_err(failed("make", &lock_path))?;
+            lock.lock().map_err(failed("lock", &lock_path))?;
+            // A sweep that came between the two has taken the name away.
+            if names(&lock_path, &lock) {
+                break lock;
+            }
+        };
         let scratch = Self { all, name: run.to_owned(), _lock: lock };
         for place in ["", "root", "memory"] {
             let path = scratch.path().join(place);
@@ -113,18 +119,27 @@ pub fn sweep(store: &Path) {
     let Ok(entries) = fs::read_dir(&all) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let Some(run) = name.to_str().and_then(|name| name.strip_suffix(".lock")) else { continue };
+        let Some(name) = name.to_str() else { continue };
+        let Some(run) = name.strip_suffix(".lock") else {
+            // A lock is made before its directory and removed after it: without one, nobody lives here.
+            if !all.join(format!("{name}.lock")).exists() {
+                let _ = remove(&all, name);
+            }
+            continue;
+        };
         let path = entry.path();
         let Ok(lock) = OpenOptions::new().write(true).open(&path) else { continue };
-        if lock.try_lock().is_err() {
-            continue;
-        }
         // Whoever removed the lock's name meanwhile owns what is there now under that name.
-        let same = lock.metadata().ok().zip(fs::metadata(&path).ok());
-        if same.is_some_and(|(held, named)| held.ino() == named.ino()) {
+        if lock.try_lock().is_ok() && names(&path, &lock) {
             let _ = remove(&all, run);
         }
     }
+}
+
+/// Whether `path` is still the name of `file`.
+fn names(path: &Path, file: &File) -> bool {
+    let both = file.metadata().ok().zip(fs::metadata(path).ok());
+    both.is_some_and(|(held, named)| held.ino() == named.ino() && held.dev() == named.dev())
 }
 
 #[cfg(test)]
@@ -139,11 +154,37 @@ mod tests {
         fs::write(dead.path().join("junk"), "x").unwrap();
         let dead_path = dead.path();
         drop(dead);
+        let nameless = Scratch::make(store.path(), "nameless").unwrap();
+        fs::remove_file(store.path().join("scratch/nameless.lock")).unwrap();
         sweep(store.path());
         assert!(!dead_path.exists());
+        assert!(!nameless.path().exists());
         assert!(!store.path().join("scratch/dead.lock").exists());
         assert!(living.path().join("root").exists());
         living.remove().unwrap();
+        assert_eq!(fs::read_dir(store.path().join("scratch")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_sweep_never_takes_what_is_being_made() {
+        let store = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            let makers: Vec<_> = (0..4)
+                .map(|maker| {
+                    let store = store.path();
+                    scope.spawn(move || {
+                        for run in 0..200 {
+                            let scratch = Scratch::make(store, &format!("{maker}-{run}")).unwrap();
+                            sweep(store);
+                            assert!(scratch.path().join("root").exists());
+                            assert!(store.join(format!("{}.lock", scratch.relative())).exists());
+                            scratch.remove().unwrap();
+                        }
+                    })
+                })
+                .collect();
+            makers.into_iter().for_each(|maker| maker.join().unwrap());
+        });
         assert_eq!(fs::read_dir(store.path().join("scratch")).unwrap().count(), 0);
     }
 

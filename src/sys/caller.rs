@@ -38,6 +38,14 @@ pub fn writable_descriptor(number: RawFd) -> io::Result<File> {
     Ok(File::from(borrowed.try_clone_to_owned()?))
 }
 
+/// A write past the caller's limit of file sizes fails with EFBIG from now on, which can be told, and does not end this
+/// process by SIGXFSZ, which can't.
+pub fn survive_file_size_limit() {
+    // SAFETY: ignoring is always a valid action; the sandbox's command gets the default back before it starts. There is
+    // no error for a valid signal.
+    let _ = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
+}
+
 /// Ends this process by the signal `number`, so that its caller sees a death by signal; returns when that can't be.
 pub fn die_of(number: i32) {
     let Ok(number) = Signal::try_from(number) else { return };

@@ -45,6 +45,14 @@ fn set_of(signals: &[i32]) -> libc::sigset_t {
     }
 }
 
+fn is_ignored(signal: i32) -> bool {
+    // SAFETY: sigaction is plain data, for which zero is valid; a null new action only reads the old one.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0 && action.sa_sigaction == libc::SIG_IGN
+    }
+}
+
 /// Signals that arrive at a descriptor and no longer at the process.
 #[derive(Debug)]
 pub struct Signals {
@@ -53,16 +61,22 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Blocks exactly `signals` for this thread and routes them to a new close-on-exec descriptor. SIGCHLD gets its
-    /// default action, for a caller that ignored it would make wait(2) fail.
+    /// Blocks exactly `signals` for this thread and routes them to a new close-on-exec descriptor, except those that the
+    /// caller has ignored (nohup(1), a script's background job): they stay ignored. SIGCHLD gets its default action, for
+    /// a caller that ignored it would make wait(2) fail.
     ///
     /// # Errors
     /// As signalfd(2).
     pub fn route(signals: &[i32]) -> Result<Self, CallError> {
-        let set = set_of(signals);
-        // SAFETY: both sets are valid; SIG_DFL is a valid action.
+        // SAFETY: SIG_DFL is a valid action.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+        let mut set = set_of(&[]);
+        for signal in signals.iter().filter(|signal| !is_ignored(**signal)) {
+            // SAFETY: the set is initialised and the number valid.
+            unsafe { libc::sigaddset(&raw mut set, *signal) };
+        }
+        // SAFETY: both sets are valid.
         let before = unsafe {
-            libc::signal(libc::SIGCHLD, libc::SIG_DFL);
             let mut before: libc::sigset_t = std::mem::zeroed();
             check(Call::sigprocmask, libc::sigprocmask(libc::SIG_SETMASK, &raw const set, &raw mut before).into())?;
             before

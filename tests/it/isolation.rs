@@ -511,3 +511,10 @@ fn the_same_state_gives_the_same_view_wherever_the_checkout_lies() {
     assert!(first.contains("/src/a/b f 644"), "{first}");
     assert_eq!(first, two.sh(view).end().stdout);
 }
+
+#[test]
+fn a_small_limit_of_open_files_is_the_command_s_alone() {
+    need!(Sandbox);
+    let project = Project::new().config("[limits]\nopen_files = 5\n");
+    project.sh("ulimit -n; ulimit -Hn").code(0).stdout("5\n5\n");
+}

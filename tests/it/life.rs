@@ -191,6 +191,17 @@ fn a_second_interrupt_kills() {
 }
 
 #[test]
+fn a_signal_that_the_caller_ignores_stays_ignored() {
+    need!(Sandbox);
+    let project = Project::new();
+    for name in ["HUP", "INT"] {
+        let script =
+            format!("trap '' {name}; \"$0\" run -- sh -c 'sleep 1; exit 9' & sleep 0.5; kill -{name} $!; wait $!");
+        project.command("sh").args(["-c", &script]).args([sbx()]).code(9);
+    }
+}
+
+#[test]
 fn output_that_nobody_takes_does_not_keep_sbx_alive() {
     need!(Sandbox);
     let project = Project::new();

@@ -13,4 +13,5 @@ mod life;
 mod many;
 mod outputs;
 mod readme;
+mod rootfs;
 mod threats;

@@ -244,3 +244,18 @@ fn holes_stay_holes() {
     let byte = Command::new("dd").args(["bs=1", "skip=500000000", "count=1", "status=none", &of]).output();
     assert_eq!(byte.expect("dd").stdout, b"x");
 }
+
+#[test]
+fn writes_in_a_project_that_stands_in_the_home_are_listed() {
+    need!(Sandbox);
+    let project = Project::new().config("[sandbox]\nworkdir = \"/home/builder/w\"\n");
+    project.sh("echo x > made; echo y > /tmp/scrap").code(0).stderr_has("1 undeclared write");
+    project.sbx(["diff"]).code(0).stdout_has("/home/builder/w/made");
+}
+
+#[test]
+fn a_link_whose_text_could_fool_a_terminal_does_not_come_back() {
+    need!(Sandbox);
+    let project = Project::new().config("outputs = [\"link\"]\n");
+    project.sh("ln -s \"$(printf 'a\\033b')\" link").code(125).stderr_has("control characters");
+}

@@ -198,8 +198,8 @@ impl Walk<'_> {
     fn link(&mut self, directory: &OwnedFd, name: &OsStr, path: &str) -> Result<StagedEntry, OutputError> {
         let target = beneath::read_link(directory, name);
         let target = target.map_err(|source| OutputError::Read { path: path.to_owned(), source })?;
-        let refused = |_| OutputError::Refused { path: path.to_owned(), reason: Refusal::LinkText };
-        let target = target.into_string().map_err(refused)?;
+        let text = target.into_string().ok().filter(|text| !text.chars().any(char::is_control));
+        let target = text.ok_or_else(|| OutputError::Refused { path: path.to_owned(), reason: Refusal::LinkText })?;
         let slot = self.staging.create_link(&target)?;
         Ok(StagedEntry { output: Output::symlink(path, &target), slot: Some(slot) })
     }
