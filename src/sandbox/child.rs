@@ -32,11 +32,13 @@ struct State {
 /// The life of PID 1 from clone3 on.
 pub fn run(program: &Program, control: BorrowedFd<'_>) -> ! {
     let mut state = State::default();
-    if process::die_with_parent().is_err() {
-        exit_now(1);
+    if let Err(error) = process::die_with_parent() {
+        give_up(List::Setup, 0, error, control);
     }
     perform(&program.setup, List::Setup, program, &mut state, control);
-    if let Err(error) = hand_over(program, &mut state, control) {
+    // Nothing is open that exec would pass on, so this changes nothing; but where it is refused, PID 1 could not close
+    // its own descriptors either once the command runs.
+    if let Err(error) = hand_over(program, &mut state, control).and_then(|()| process::cloexec_from(3)) {
         give_up(List::Setup, program.setup.len().saturating_sub(1), error, control);
     }
     match clone::fork() {
