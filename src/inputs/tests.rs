@@ -1,3 +1,5 @@
+//! Longer than 500 lines: one fixture, and a short test for each thing that can stand in a project.
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};

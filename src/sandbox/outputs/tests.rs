@@ -1,3 +1,5 @@
+//! Longer than 500 lines: one fixture, and a short test for each thing that a hostile command can leave behind.
+
 use super::copy::collect;
 use super::journal::{Lock, carry_out};
 use super::operation::Operation;
