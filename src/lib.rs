@@ -8,7 +8,7 @@
 //! holds it):
 //!
 //! ```text
-//! cli → ui → sandbox, doctor → store, plan, inputs, action, record → config::model → path, digest
+//! cli → ui → sandbox, doctor → net, pool → store, plan, inputs, action, record → config::model → path, digest
 //!                    └────────────────────────► sys (the only door to the kernel)
 //! ```
 
@@ -19,8 +19,10 @@ pub mod digest;
 pub mod doctor;
 pub mod error;
 pub mod inputs;
+pub mod net;
 pub mod path;
 pub mod plan;
+pub mod pool;
 pub mod record;
 pub mod sandbox;
 pub mod store;

@@ -39,8 +39,23 @@ pub struct Record {
     pub inputs: u64,
     /// What was isolated and how, one word each (`user`, `mount`, `net`, …), as the kernel granted it.
     pub enforced: Vec<String>,
-    /// `none` or `host`.
+    /// `none`, `rules` or `host`.
     pub network: String,
+    /// Where the net namespace came from: `fresh`, `pool` or `host`.
+    #[serde(default)]
+    pub net_namespace: String,
+    /// Every connection that the relay made, in order of their start.
+    #[serde(default)]
+    pub connections: Vec<Connection>,
+    /// How many connections the list leaves out.
+    #[serde(default)]
+    pub connections_omitted: u64,
+    /// Every attempt that was refused, each once with its count, in order of the first.
+    #[serde(default)]
+    pub blocked: Vec<Blocked>,
+    /// How many refusals the list leaves out.
+    #[serde(default)]
+    pub blocked_omitted: u64,
     /// Names of the `[[scratch]]` directories that the command could use.
     pub scratch: Vec<String>,
     /// What the command wrote to its standard output.
@@ -79,6 +94,52 @@ pub struct Stream {
     pub bytes: u64,
     /// The SHA-256 of its bytes, 64 hexadecimal digits.
     pub sha256: String,
+}
+
+/// A connection that the relay carried, or tried to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Connection {
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// `out` (by a rule of `allow`) or `in` (to a published port).
+    pub direction: String,
+    /// The name by which the command reached it, if it did so by a name.
+    pub name: Option<String>,
+    /// The address that was dialled, or for `in` the peer's; none when a name had none that may be dialled.
+    pub address: Option<String>,
+    /// The port that was dialled; for `in` the port inside.
+    pub port: u16,
+    /// Bytes that the command sent.
+    pub sent: u64,
+    /// Bytes that the command received.
+    pub received: u64,
+    /// Its start, in microseconds since the relay's.
+    pub start_us: u64,
+    /// Its length, in microseconds.
+    pub duration_us: u64,
+    /// Why it was not made or was cut off; none when both sides ended it.
+    pub error: Option<String>,
+}
+
+/// Something that the rules do not allow, and that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Blocked {
+    /// `tcp` or `udp`; none where a name was only looked up.
+    pub protocol: Option<String>,
+    /// The name, if there was one.
+    pub name: Option<String>,
+    /// The address, if the command gave a number or the name led to a refused one.
+    pub address: Option<String>,
+    /// The port; none where a name was only looked up.
+    pub port: Option<u16>,
+    /// Why, in words.
+    pub reason: String,
+    /// The line of `sandbox.toml` that would allow it; none where no line can.
+    pub remedy: Option<String>,
+    /// How often.
+    pub count: u64,
 }
 
 /// One output that came back.

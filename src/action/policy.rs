@@ -59,6 +59,15 @@ pub enum ContentIdentity {
 pub enum Network {
     /// The host's network.
     Host,
+    /// Loopback, and what the rules name.
+    Rules {
+        /// The rules of `allow`, each in its canonical text.
+        allow: BTreeSet<String>,
+        /// The addresses pinned to names.
+        hosts: BTreeMap<String, String>,
+        /// The published ports, each in its canonical text.
+        publish: BTreeSet<String>,
+    },
     /// Loopback only.
     None,
 }

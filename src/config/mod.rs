@@ -20,6 +20,7 @@ pub mod model;
 mod patterns;
 mod read;
 mod relate;
+pub mod rules;
 mod syntax;
 mod values;
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use super::rules::{HostName, Peer, Ports, Prefix, Protocol, Publish, Rule, Rules};
 use crate::path::{GuestPath, RelPath};
 
 /// A whole `sandbox.toml`.
@@ -163,11 +164,13 @@ pub struct KeptScratch {
 }
 
 /// `[network]`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Network {
     /// Loopback only.
     #[default]
     None,
+    /// Loopback, and what the rules name.
+    Rules(Rules),
     /// The host's network.
     Host,
 }

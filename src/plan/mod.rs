@@ -4,6 +4,7 @@
 
 pub mod env;
 pub mod explain;
+pub mod network;
 pub mod skeleton;
 pub mod step;
 
@@ -248,7 +249,7 @@ pub fn build(settings: &Settings, facts: &Facts, invocation: &Invocation) -> Res
     let sandbox = &settings.sandbox;
     let directory =
         invocation.below.as_ref().map_or_else(|| sandbox.workdir.clone(), |below| sandbox.workdir.join(below));
-    let mut skeleton = skeleton::standard(sandbox.uid, sandbox.gid, &sandbox.hostname, settings.network)?;
+    let mut skeleton = skeleton::standard(sandbox.uid, sandbox.gid, &sandbox.hostname, &settings.network)?;
     skeleton.put(&directory, Place::Directory)?;
     let binds = binds(settings, facts, &mut skeleton)?;
 
@@ -261,7 +262,7 @@ pub fn build(settings: &Settings, facts: &Facts, invocation: &Invocation) -> Res
         layers.push(Layer::Rootfs);
     }
     let mut namespaces = vec![Namespace::User, Namespace::Mount, Namespace::Pid];
-    if settings.network == Network::None {
+    if settings.network != Network::Host {
         namespaces.push(Namespace::Net);
     }
     namespaces.extend([Namespace::Ipc, Namespace::Uts, Namespace::Cgroup, Namespace::Time]);
@@ -295,7 +296,7 @@ fn setup(settings: &Settings, facts: &Facts, binds: Vec<Bind>) -> Vec<Step> {
         Step::MapIds(Ids { uid: sandbox.uid, gid: sandbox.gid, host_uid: facts.uid, host_gid: facts.gid }),
         Step::SetNames { host: sandbox.hostname.clone(), domain: "localdomain".into() },
     ];
-    if settings.network == Network::None {
+    if settings.network != Network::Host {
         steps.push(Step::BringLoopbackUp);
     }
     steps.extend([

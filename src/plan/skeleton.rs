@@ -78,7 +78,7 @@ pub const DEVICES: [(&str, u32, u32); 6] =
 ///
 /// # Errors
 /// None for valid settings; the type is that of [`Skeleton::put`].
-pub fn standard(uid: u32, gid: u32, hostname: &str, network: Network) -> Result<Skeleton, PlanError> {
+pub fn standard(uid: u32, gid: u32, hostname: &str, network: &Network) -> Result<Skeleton, PlanError> {
     let mut skeleton = Skeleton::default();
     let mut put = |path: &str, place| skeleton.put(&GuestPath::new(path).expect("a constant path"), place);
     put("/proc", Place::Directory)?;
@@ -100,7 +100,7 @@ pub fn standard(uid: u32, gid: u32, hostname: &str, network: Network) -> Result<
     }
     put("/etc/passwd", Place::File(passwd(uid, gid).into_bytes()))?;
     put("/etc/group", Place::File(group(gid).into_bytes()))?;
-    let dns = if network == Network::Host { " dns" } else { "" };
+    let dns = if *network == Network::Host { " dns" } else { "" };
     let nsswitch = format!(
         "passwd: files\ngroup: files\nshadow: files\nhosts: files{dns}\nservices: files\nprotocols: files\nnetworks: files\n"
     );

@@ -42,7 +42,7 @@ pub fn gather(
         }
     });
     let resolver = match settings.network {
-        Network::None => Vec::new(),
+        Network::None | Network::Rules(_) => Vec::new(),
         Network::Host => ["/etc/resolv.conf", "/etc/hosts"]
             .map(|path| (GuestPath::new(path).expect("a constant path"), source(Path::new(path))))
             .into(),

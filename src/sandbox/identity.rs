@@ -46,9 +46,14 @@ fn policy(plan: &Plan, settings: &Settings, contents: &Contents) -> Policy {
         isolation: plan.isolation().into_iter().collect(),
         limits: settings.limits.open_files.map(|limit| ("open_files".to_owned(), limit)).into_iter().collect(),
         mounts: mounts.map(|(mount, identity)| (mount.target.as_str().to_owned(), identity.clone())).collect(),
-        network: match settings.network {
+        network: match &settings.network {
             model::Network::None => Network::None,
             model::Network::Host => Network::Host,
+            model::Network::Rules(rules) => Network::Rules {
+                allow: rules.allow.iter().map(ToString::to_string).collect(),
+                hosts: rules.hosts.iter().map(|(name, address)| (name.to_string(), address.to_string())).collect(),
+                publish: rules.publish.iter().map(ToString::to_string).collect(),
+            },
         },
         rootfs: rootfs(settings, contents.rootfs),
         scratch: settings

@@ -15,7 +15,7 @@ use super::relay::Relay;
 use super::scratch::{self, Scratch};
 use super::supervise::{Carried, End, ROUTED, Remains, Supervisor};
 use super::{Options, Outcome, Prepared, Request, SandboxError, Stdin, launch, pty};
-use crate::config::model::ScratchKind;
+use crate::config::model::{Network, ScratchKind};
 use crate::path::GuestPath;
 use crate::plan::step::Step;
 use crate::plan::{Namespace, env};
@@ -94,7 +94,17 @@ pub fn execute(
         input_root: prepared.input_root.to_string(),
         inputs: prepared.manifest.entries.len() as u64,
         enforced: prepared.plan.isolation(),
-        network: if prepared.plan.namespaces.contains(&Namespace::Net) { "none" } else { "host" }.to_owned(),
+        network: match request.settings.network {
+            Network::None => "none",
+            Network::Rules(_) => "rules",
+            Network::Host => "host",
+        }
+        .to_owned(),
+        net_namespace: if prepared.plan.namespaces.contains(&Namespace::Net) { "fresh" } else { "host" }.to_owned(),
+        connections: Vec::new(),
+        connections_omitted: 0,
+        blocked: Vec::new(),
+        blocked_omitted: 0,
         scratch: request.settings.scratch.iter().map(|scratch| scratch.name.clone()).collect(),
         stdout: run.stdout,
         stderr: run.stderr,

@@ -1,0 +1,1 @@
+//! Who may be reached: pure decisions about names, addresses and ports.
