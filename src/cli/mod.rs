@@ -8,8 +8,10 @@ mod generate;
 mod hash;
 pub mod init;
 mod init_command;
+mod ns;
 mod output;
 mod plan;
+mod ps;
 pub mod reference;
 mod report;
 pub mod resolve;
@@ -98,6 +100,8 @@ impl Context {
             Command::Hash(typed) => hash::run(self, &typed),
             Command::Diff(typed) => diff::run(self, typed),
             Command::Shell(typed) => run::shell(self, &typed),
+            Command::Ps(typed) => ps::run(self, typed),
+            Command::Ns(typed) => ns::run(self, &typed),
             Command::Doctor(typed) => doctor::run(self, typed),
         }
     }

@@ -20,6 +20,11 @@ pub struct Init {
 }
 
 impl Init {
+    /// Its process id, as the caller sees it.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
     /// Kills PID 1, and with it everything inside.
     pub fn kill(&self) {
         clone::kill_by(&self.pidfd, crate::sys::event::signal::KILL);

@@ -7,6 +7,7 @@ pub mod facts;
 pub mod identity;
 pub mod init;
 pub mod launch;
+pub mod live;
 pub mod message;
 pub mod outputs;
 pub mod phases;

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::path::GuestPath;
-use crate::plan::step::{Expect, Resource, Step};
+use crate::plan::step::{Expect, Limit, Resource, Step};
 use crate::plan::{Namespace, Plan};
 use crate::sys::clone::CloneFlags;
 use crate::sys::mount::MountFlags;
@@ -211,7 +211,7 @@ fn op(step: &Step, places: &Places<'_>) -> io::Result<Op> {
         )?,
         Step::EnterRoot => Op::EnterRoot,
         Step::SetUmask => Op::SetUmask,
-        Step::Limit { resource, soft, hard } => Op::Limit {
+        Step::Limit(Limit { resource, soft, hard }) => Op::Limit {
             resource: match resource {
                 Resource::OpenFiles => process::Resource::OpenFiles,
                 Resource::CoreSize => process::Resource::CoreSize,

@@ -14,6 +14,7 @@ use super::refusal::Refusal;
 use super::relay::Relay;
 use super::scratch::{self, Scratch};
 use super::supervise::{Carried, End, ROUTED, Remains, Supervisor};
+use super::live::{self, Announcement};
 use super::{Options, Outcome, Prepared, Request, SandboxError, Stdin, launch, pty};
 use crate::config::model::{Network, ScratchKind};
 use crate::path::GuestPath;
@@ -51,7 +52,8 @@ pub fn execute(
     let started = SystemTime::now();
     let id = records::new_run_id(started);
     let scratch = Scratch::make(store.path(), &id)?;
-    let supervised = supervised(store, prepared, options, &scratch, clock);
+    let launch = Launch { store, request, prepared, options, id: &id, started, scratch: &scratch };
+    let supervised = supervised(&launch, clock);
     let mut run = Collected::of(supervised, request, prepared);
     if run.failure.is_none() && run.exit.code == 0 {
         clock.phase("outputs");
@@ -117,14 +119,20 @@ pub fn execute(
     Ok(Outcome { record, notes, failure: run.failure, reraise: run.reraise })
 }
 
+/// What a launch is made of.
+struct Launch<'a> {
+    store: &'a Store,
+    request: &'a Request,
+    prepared: &'a Prepared,
+    options: &'a Options,
+    id: &'a str,
+    started: SystemTime,
+    scratch: &'a Scratch,
+}
+
 /// Makes the sandbox and stays with it until it is over.
-fn supervised(
-    store: &Store,
-    prepared: &Prepared,
-    options: &Options,
-    scratch: &Scratch,
-    clock: &mut Phases,
-) -> Result<Remains, SandboxError> {
+fn supervised(launch: &Launch<'_>, clock: &mut Phases) -> Result<Remains, SandboxError> {
+    let Launch { store, prepared, options, scratch, .. } = launch;
     let relative = scratch.relative();
     let places = Places { store: store.path(), scratch: &relative, lower: &prepared.lower };
     let (streams, carried) = streams(options.stdin).map_err(SandboxError::Streams)?;
@@ -134,9 +142,26 @@ fn supervised(
     let init = launch::launch(&program).map_err(Refusal::of_launch)?;
     // Our copies of the command's ends must go, or the streams would never end.
     drop(program);
+    announce(launch, init.pid());
     clock.phase("command");
     let mut terminal = pty::Outer::default();
     Ok(Supervisor::new(init, &signals, carried, prepared.plan.time_limit).run(&mut terminal)?)
+}
+
+/// Tells `sbx ps` and the others, while PID 1 is busy with its steps.
+fn announce(launch: &Launch<'_>, init: i32) {
+    let plan = &launch.prepared.plan;
+    let announcement = Announcement {
+        id: launch.id,
+        project: &launch.request.project_root,
+        task: launch.request.task.as_deref(),
+        command: &plan.argv,
+        cwd: plan.directory.as_str(),
+        started: &records::timestamp(launch.started),
+        init,
+        limits: plan.limits(),
+    };
+    live::announce(&launch.scratch.path(), announcement);
 }
 
 /// The command's ends of its streams, and the relays that carry them.

@@ -11,6 +11,7 @@ pub mod files;
 pub mod mount;
 pub mod ns;
 pub mod probe;
+pub mod proc;
 pub mod process;
 pub mod pty;
 pub mod sparse;
