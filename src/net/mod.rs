@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use crate::config::rules::{Protocol, Publish};
 use crate::record::{Blocked, Connection};
 
+pub mod inside;
 pub mod policy;
 pub mod publish;
 pub mod relay;

@@ -40,6 +40,10 @@ impl Errno {
     pub const EMFILE: Self = Self(libc::EMFILE);
     /// The state read back differs from the state asked for.
     pub const EBADE: Self = Self(libc::EBADE);
+    /// The kernel has no such address family.
+    pub const EAFNOSUPPORT: Self = Self(libc::EAFNOSUPPORT);
+    /// The kernel does not do that here.
+    pub const EOPNOTSUPP: Self = Self(libc::EOPNOTSUPP);
     /// Try again.
     pub const EAGAIN: Self = Self(libc::EAGAIN);
     /// Interrupted by a signal.

@@ -113,7 +113,7 @@ const REFUSALS_V4: [libc::sock_filter; 20] = [
     jump(libc::IPPROTO_ICMP as u32, 0, 7),
     op(HEADER_LENGTH, 0),
     op(LOAD_HALF_BEHIND, 0),
-    jump(0x0303, 0, 4), // type 3, code 3
+    jump(0x0303, 0, 4),       // type 3, code 3
     op(LOAD_WORD_BEHIND, 24), // the destination of the embedded header
     op(AND, 0xff00_0000),
     jump(0x7f00_0000, 1, 0),
@@ -243,12 +243,7 @@ mod tests {
         count(1)?;
         for address in [other, loopback] {
             let socket = socket(Kind::Udp, v6)?;
-            let _ = rustix::net::sendto(
-                &socket,
-                b"x",
-                rustix::net::SendFlags::empty(),
-                &SocketAddr::new(address, 53),
-            );
+            let _ = rustix::net::sendto(&socket, b"x", rustix::net::SendFlags::empty(), &SocketAddr::new(address, 53));
         }
         count(1)
     }
