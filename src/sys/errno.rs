@@ -79,9 +79,9 @@ macro_rules! calls {
     };
 }
 calls! {
-    capset chdir chmod clone3 close_range dup2 execve fchdir fork fstat fstatfs ioctl
-    keyctl mkdirat mount mount_setattr move_mount open open_tree openat2 personality pivot_root poll
-    prctl recvmsg sendmsg setdomainname setgroups sethostname setrlimit setsid signalfd sigprocmask socket
+    capset chdir chmod clone clone3 close_range dup2 execve fchdir fork fstat fstatfs ioctl
+    keyctl mkdirat mmap mount mount_setattr move_mount open open_tree openat2 personality pivot_root poll
+    prctl recvmsg sendmsg setdomainname setgroups sethostname setns setrlimit setsid signalfd sigprocmask socket
     socketpair umount2 unshare waitid write
 }
 
