@@ -138,7 +138,7 @@ fn supervised(
     let program = Program::new(&prepared.plan, &places, streams).map_err(SandboxError::Streams)?;
     let signals = Signals::route(&ROUTED).map_err(SandboxError::Kernel)?;
     process::drop_groups().map_err(SandboxError::Kernel)?;
-    let init = launch::launch(&program).map_err(Refusal::of_launch)?;
+    let init = launch::launch(&program, None).map_err(Refusal::of_launch)?;
     // Our copies of the command's ends must go, or the streams would never end.
     drop(program);
     clock.phase("command");

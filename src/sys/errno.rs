@@ -83,10 +83,10 @@ macro_rules! calls {
     };
 }
 calls! {
-    bind capset chdir chmod clone3 close_range dup2 execve fchdir fork fstat fstatfs ioctl
-    keyctl listen mkdirat mount mount_setattr move_mount open open_tree openat2 personality pipe2 pivot_root poll
-    prctl read recvmsg sendmsg setdomainname setgroups sethostname setns setrlimit setsid setsockopt signalfd
-    sigprocmask socket socketpair umount2 unshare waitid write
+    bind capset chdir chmod clone clone3 close_range dup2 execve fchdir fork fstat fstatfs ioctl keyctl listen
+    mkdirat mmap mount mount_setattr move_mount open open_tree openat2 personality pipe2 pivot_root poll prctl read
+    recvmsg sendmsg setdomainname setgroups sethostname setns setrlimit setsid setsockopt signalfd sigprocmask
+    socket socketpair umount2 unshare waitid write
 }
 
 impl Call {

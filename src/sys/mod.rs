@@ -4,6 +4,7 @@
 pub mod beneath;
 pub mod caller;
 pub mod clone;
+pub mod door;
 pub mod errno;
 pub mod event;
 pub mod fdpass;

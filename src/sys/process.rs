@@ -276,6 +276,12 @@ pub fn close_from(first: u32, keep: Option<BorrowedFd<'_>>) -> Result<(), CallEr
     }
 }
 
+/// Closes a copy of a descriptor, in a child that never returns to where the descriptor has its owner.
+pub fn close_copy(fd: BorrowedFd<'_>) {
+    // SAFETY: the owner is in the parent; its copy of the memory here is never used again, so it closes nothing later.
+    unsafe { libc::close(fd.as_raw_fd()) };
+}
+
 /// Marks every descriptor from `first` on close-on-exec.
 ///
 /// # Errors
