@@ -9,6 +9,7 @@ pub mod init;
 pub mod launch;
 pub mod live;
 pub mod message;
+pub mod network;
 pub mod outputs;
 pub mod phases;
 pub mod program;
@@ -35,6 +36,7 @@ use crate::plan::{self, Facts, HostPlace, Invocation, Plan};
 use crate::record::Record;
 use crate::store::{Layers, ProjectKey, Store, StoreError};
 use identity::Contents;
+pub use network::Tell;
 use phases::Phases;
 
 /// What is to be run, and for whom.

@@ -6,7 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::SystemTime;
 
 use super::changes::{self, Request as ChangesRequest};
+use super::live::{self, Announcement};
 use super::message::List;
+use super::network::{Network, Tell};
 use super::outputs::{self, Request as OutputsRequest};
 use super::phases::Phases;
 use super::program::{Places, Program, Streams};
@@ -14,9 +16,8 @@ use super::refusal::Refusal;
 use super::relay::Relay;
 use super::scratch::{self, Scratch};
 use super::supervise::{Carried, End, ROUTED, Remains, Supervisor};
-use super::live::{self, Announcement};
 use super::{Options, Outcome, Prepared, Request, SandboxError, Stdin, launch, pty};
-use crate::config::model::{Network, ScratchKind};
+use crate::config::model::{self, ScratchKind};
 use crate::path::GuestPath;
 use crate::plan::step::Step;
 use crate::plan::{Namespace, env};
@@ -29,6 +30,8 @@ use crate::sys::process;
 
 /// Runs what was prepared.
 ///
+/// What the network's relay has to say is told at once, between two lines of the command's.
+///
 /// # Errors
 /// What keeps a sandbox from being tried at all; what comes later, the command's failure or sbx's own, is in the
 /// outcome.
@@ -37,6 +40,7 @@ pub fn execute(
     request: &Request,
     prepared: &Prepared,
     options: &Options,
+    tell: Tell<'_>,
     clock: &mut Phases,
 ) -> Result<Outcome, SandboxError> {
     if options.keep && request.settings.sandbox.scratch == ScratchKind::Memory {
@@ -51,9 +55,11 @@ pub fn execute(
     clock.phase("launch");
     let started = SystemTime::now();
     let id = records::new_run_id(started);
+    let mut network = Network::prepare(&request.settings.network)?;
     let scratch = Scratch::make(store.path(), &id)?;
     let launch = Launch { store, request, prepared, options, id: &id, started, scratch: &scratch };
-    let supervised = supervised(&launch, clock);
+    let supervised = supervised(&launch, &mut network, tell, clock);
+    let traffic = network.stop(tell);
     let mut run = Collected::of(supervised, request, prepared);
     if run.failure.is_none() && run.exit.code == 0 {
         clock.phase("outputs");
@@ -97,16 +103,16 @@ pub fn execute(
         inputs: prepared.manifest.entries.len() as u64,
         enforced: prepared.plan.isolation(),
         network: match request.settings.network {
-            Network::None => "none",
-            Network::Rules(_) => "rules",
-            Network::Host => "host",
+            model::Network::None => "none",
+            model::Network::Rules(_) => "rules",
+            model::Network::Host => "host",
         }
         .to_owned(),
         net_namespace: if prepared.plan.namespaces.contains(&Namespace::Net) { "fresh" } else { "host" }.to_owned(),
-        connections: Vec::new(),
-        connections_omitted: 0,
-        blocked: Vec::new(),
-        blocked_omitted: 0,
+        connections: traffic.connections,
+        connections_omitted: traffic.connections_omitted,
+        blocked: traffic.blocked,
+        blocked_omitted: traffic.blocked_omitted,
         scratch: request.settings.scratch.iter().map(|scratch| scratch.name.clone()).collect(),
         stdout: run.stdout,
         stderr: run.stderr,
@@ -131,7 +137,12 @@ struct Launch<'a> {
 }
 
 /// Makes the sandbox and stays with it until it is over.
-fn supervised(launch: &Launch<'_>, clock: &mut Phases) -> Result<Remains, SandboxError> {
+fn supervised(
+    launch: &Launch<'_>,
+    network: &mut Network,
+    tell: Tell<'_>,
+    clock: &mut Phases,
+) -> Result<Remains, SandboxError> {
     let Launch { store, prepared, options, scratch, .. } = launch;
     let relative = scratch.relative();
     let places = Places { store: store.path(), scratch: &relative, lower: &prepared.lower };
@@ -139,13 +150,13 @@ fn supervised(launch: &Launch<'_>, clock: &mut Phases) -> Result<Remains, Sandbo
     let program = Program::new(&prepared.plan, &places, streams).map_err(SandboxError::Streams)?;
     let signals = Signals::route(&ROUTED).map_err(SandboxError::Kernel)?;
     process::drop_groups().map_err(SandboxError::Kernel)?;
-    let init = launch::launch(&program).map_err(Refusal::of_launch)?;
+    let init = launch::launch(&program, None).map_err(Refusal::of_launch)?;
     // Our copies of the command's ends must go, or the streams would never end.
     drop(program);
     announce(launch, init.pid());
     clock.phase("command");
     let mut terminal = pty::Outer::default();
-    Ok(Supervisor::new(init, &signals, carried, prepared.plan.time_limit).run(&mut terminal)?)
+    Supervisor::new(init, &signals, carried, prepared.plan.time_limit).run(&mut terminal, network, tell)
 }
 
 /// Tells `sbx ps` and the others, while PID 1 is busy with its steps.

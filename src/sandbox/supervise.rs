@@ -3,9 +3,12 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use super::SandboxError;
 use super::launch::Init;
 use super::message::{LENGTH, List, Message, Request};
+use super::network::{Network, Tell};
 use super::relay::{Relay, RelayError};
+use crate::net::Event;
 use crate::record::Stream;
 use crate::sys::clone::WaitStatus;
 use crate::sys::errno::CallError;
@@ -19,6 +22,9 @@ pub const ROUTED: [i32; 8] =
 
 /// Between TERM and KILL when the time limit is reached.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long a line of the command's may stay unfinished before one of ours comes between.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// How a sandbox came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +90,10 @@ pub struct Supervisor<'a> {
     upper: Option<OwnedFd>,
     deadline: Option<Instant>,
     interrupts: u32,
+    /// What the network's relay said and the user was not told yet.
+    heard: Vec<Event>,
+    /// Until when that may wait for the end of a line; none when there is nothing to tell.
+    held_back: Option<Instant>,
     /// Set by what we do ourselves, before PID 1's own word arrives.
     verdict: Option<End>,
     /// PID 1 is done.
@@ -125,6 +135,8 @@ impl<'a> Supervisor<'a> {
             upper: None,
             deadline: limit.map(|limit| Instant::now() + limit),
             interrupts: 0,
+            heard: Vec::new(),
+            held_back: None,
             verdict: None,
             over: false,
             abandoned: false,
@@ -134,21 +146,32 @@ impl<'a> Supervisor<'a> {
     /// Runs until every process of the sandbox is dead and every byte is delivered.
     ///
     /// # Errors
-    /// When a stream can't be carried; the sandbox is killed then.
-    pub fn run(mut self, terminal: &mut dyn Terminal) -> Result<Remains, RelayError> {
+    /// When a stream can't be carried or the network can't be set up; the sandbox is killed then.
+    pub fn run(
+        mut self,
+        terminal: &mut dyn Terminal,
+        network: &mut Network,
+        tell: Tell<'_>,
+    ) -> Result<Remains, SandboxError> {
         while !self.abandoned && (!self.over || self.streams_open()) {
-            let ready = self.wait();
+            let ready = self.wait(network);
             if ready[0].read {
                 while let Some(number) = self.signals.next() {
                     self.handle(number, terminal);
                 }
             }
             if ready[1].read {
-                self.listen(terminal)?;
+                self.listen(terminal, network)?;
+            }
+            if ready[5].read {
+                self.heard.extend(network.next_event());
+                self.held_back.get_or_insert_with(|| Instant::now() + PATIENCE);
             }
             self.carry()?;
+            self.speak(terminal, tell);
             self.watch_clock();
         }
+        self.heard.drain(..).for_each(|event| tell(&event));
         self.init.wait();
         let (stdout, stderr) = match &self.carried {
             Some(carried) => {
@@ -171,16 +194,35 @@ impl<'a> Supervisor<'a> {
         self.carried.as_ref().is_some_and(|carried| open(&carried.stdout) || carried.stderr.as_ref().is_some_and(open))
     }
 
-    fn wait(&self) -> [Interest; 8] {
+    /// Tells what was heard: between two lines of the command's standard error, where they come soon enough.
+    fn speak(&mut self, terminal: &mut dyn Terminal, tell: Tell<'_>) {
+        let Some(held_back) = self.held_back else { return };
+        let stderr = self.carried.as_ref().and_then(|carried| carried.stderr.as_ref());
+        if stderr.is_some_and(|stderr| !stderr.is_at_line_start()) && Instant::now() < held_back {
+            return;
+        }
+        self.held_back = None;
+        if self.terminal.is_some() {
+            terminal.paused();
+        }
+        self.heard.drain(..).for_each(|event| tell(&event));
+        if let Some(master) = &self.terminal {
+            terminal.resumed(master);
+        }
+    }
+
+    fn wait(&self, network: &Network) -> [Interest; 8] {
         let read = Interest { read: true, write: false };
         let carried = self.carried.as_ref();
-        let timeout = self.deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        let next = self.deadline.into_iter().chain(self.held_back).min();
+        let timeout = next.map(|at| at.saturating_duration_since(Instant::now()));
         let wanted = [
             Some((self.signals.fd(), read)),
             (!self.over).then(|| (self.init.control.as_fd(), read)),
             interest(carried.and_then(|carried| carried.stdin.as_ref())),
             interest(carried.map(|carried| &carried.stdout)),
             interest(carried.and_then(|carried| carried.stderr.as_ref())),
+            network.bell().map(|bell| (bell, read)),
         ];
         // poll(2) fails only for want of memory; then look at everything, which is what a spurious wake does too.
         event::wait(&wanted, timeout).unwrap_or([Interest { read: true, write: true }; 8])
@@ -225,7 +267,7 @@ impl<'a> Supervisor<'a> {
         let _ = fdpass::send(self.init.control.as_fd(), &[request.encode()], &[]);
     }
 
-    fn listen(&mut self, terminal: &mut dyn Terminal) -> Result<(), RelayError> {
+    fn listen(&mut self, terminal: &mut dyn Terminal, network: &mut Network) -> Result<(), SandboxError> {
         let mut bytes = [0; LENGTH];
         let received = match fdpass::receive(self.init.control.as_fd(), &mut bytes) {
             Ok(None) => return Ok(()),
@@ -238,6 +280,11 @@ impl<'a> Supervisor<'a> {
                 (self.root, self.upper, self.terminal) = (root, upper, master);
                 if let Some(master) = &self.terminal {
                     self.carried = Some(terminal.attach(master)?);
+                }
+            }
+            Some(Message::Network) => {
+                if let [Some(user), Some(net), Some(reply)] = received.descriptors {
+                    network.attach(&user, &net, reply)?;
                 }
             }
             Some(Message::Failed { list, step, error }) => {
