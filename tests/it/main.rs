@@ -10,6 +10,7 @@ mod config;
 mod isolation;
 mod layers;
 mod life;
+mod live;
 mod many;
 mod outputs;
 mod readme;
