@@ -112,6 +112,20 @@ pub enum Command {
     ///
     /// Nothing is asked but the store's locks and /proc: there is no daemon, and what was killed is not listed.
     Ps(Json),
+    /// Run one more command in a running sandbox
+    ///
+    /// It joins all its namespaces, with the same restrictions as the command of the run: the same files, network,
+    /// processes and clocks, the same user, no capability, the same limits (or the caller's own where they are lower). It
+    /// starts in the directory and with the environment that the run's command was started with. Without a command it is
+    /// a shell, bash where the sandbox has it, else sh.
+    ///
+    /// On a terminal (standard input and output) the command gets a terminal of the sandbox's own, and TERM; else standard
+    /// input, output and error are passed through. What it writes is the run's: it counts for the outputs, and it ends
+    /// with the run. What it has started ends with it.
+    ///
+    /// The exit code is the command's own; 125: sbx itself failed, the sandbox is not running for one; 126: found but not
+    /// executable; 127: not found; 128+N: killed by signal N; 137 too when the run ended, which sbx says in a line.
+    Enter(Enter),
     /// Show the namespaces of the running sandboxes
     ///
     /// Each with its type, its inode number, the user who owns it, how many processes of the sandboxes are in it, and
@@ -246,6 +260,21 @@ pub struct Shell {
     pub task: Option<String>,
 }
 
+/// What `sbx enter` takes.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(override_usage = "sbx enter [OPTIONS] ID [[--] CMD [ARG]...]")]
+#[command(after_help = "\
+Examples:
+  sbx enter 3fa2           a shell in the sandbox whose id has 3fa2 at the beginning of its last part
+  sbx enter 3fa2 -- ps ax  what runs there")]
+pub struct Enter {
+    /// The sandbox: its id (see `sbx ps`), or any unique beginning of it or of its last part
+    pub id: String,
+    /// The command with its arguments [default: a shell]
+    #[arg(value_name = "CMD", trailing_var_arg = true, value_hint = ValueHint::CommandWithArguments)]
+    pub words: Vec<OsString>,
+}
+
 /// What `sbx ns` takes.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(after_help = "\
@@ -311,6 +340,7 @@ impl Command {
             | Self::Diff(_)
             | Self::Shell(_)
             | Self::Ps(_)
+            | Self::Enter(_)
             | Self::Ns(_)
             | Self::Doctor(_)
             | Self::Completions(_)
@@ -321,7 +351,7 @@ impl Command {
 }
 
 /// Commands that the design has and this version does not.
-pub const LATER_COMMANDS: [&str; 6] = ["why", "enter", "pool", "cache", "verify", "bench"];
+pub const LATER_COMMANDS: [&str; 5] = ["why", "pool", "cache", "verify", "bench"];
 
 /// Flags of `run` that the design has and this version does not.
 pub const LATER_FLAGS: [&str; 3] = ["--force", "--no-cache", "--no-pool"];

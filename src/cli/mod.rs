@@ -4,6 +4,7 @@ pub mod args;
 mod check;
 mod diff;
 mod doctor;
+mod enter;
 mod generate;
 mod hash;
 pub mod init;
@@ -102,6 +103,7 @@ impl Context {
             Command::Diff(typed) => diff::run(self, typed),
             Command::Shell(typed) => run::shell(self, &typed),
             Command::Ps(typed) => ps::run(self, typed),
+            Command::Enter(typed) => enter::run(self, &typed),
             Command::Ns(typed) => ns::run(self, &typed),
             Command::Doctor(typed) => doctor::run(self, typed),
         }

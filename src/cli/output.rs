@@ -69,6 +69,6 @@ mod tests {
     #[test]
     fn a_table_is_aligned_and_harmless() {
         let rows = [["a".to_owned(), "größe".to_owned()], ["\u{1b}[2J".to_owned(), String::new()]];
-        assert_eq!(table(["ONE", "TWO"], rows.into_iter()), "ONE         TWO\na           größe\n\\u{1b}[2J\n");
+        assert_eq!(table(["ONE", "TWO"], rows.into_iter()), "ONE        TWO\na          größe\n\\u{1b}[2J\n");
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! `sbx plan` prints the plan, tests read it, the action's digest is made from it, and the child executes it.
 
+pub mod enter;
 pub mod env;
 pub mod explain;
 pub mod network;

@@ -219,6 +219,11 @@ fn look(living: Vec<Entry>) -> Vec<Running> {
     living.into_iter().filter_map(seen).collect()
 }
 
+/// The same sandbox as it is now; `None` when it is over.
+pub fn again(running: &Running) -> Option<Running> {
+    look(vec![running.entry.clone()]).pop()
+}
+
 /// `root` and everything below it; `None` when it is gone. Where `/proc` hides PID 1 (it is mounted with `hidepid`), its
 /// children speak for it: nobody else can have its id while sbx, which lives, has not reaped it.
 fn tree(all: &[Process], root: ProcessName) -> Option<Vec<Process>> {

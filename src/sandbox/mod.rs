@@ -2,6 +2,7 @@
 
 pub mod changes;
 pub mod child;
+pub mod enter;
 mod error;
 pub mod facts;
 pub mod identity;

@@ -20,11 +20,11 @@ use super::{Options, Outcome, Prepared, Request, SandboxError, Stdin, launch, pt
 use crate::config::model::{self, ScratchKind};
 use crate::path::GuestPath;
 use crate::plan::step::Step;
-use crate::plan::{Namespace, env};
+use crate::plan::{Namespace, Plan, env};
 use crate::record::{self, Changes, Exit, Output, Record};
 use crate::store::{Store, records};
 use crate::sys::clone::Ended;
-use crate::sys::errno::Errno;
+use crate::sys::errno::{CallError, Errno};
 use crate::sys::event::{Signals, signal};
 use crate::sys::process;
 
@@ -60,7 +60,7 @@ pub fn execute(
     let launch = Launch { store, request, prepared, options, id: &id, started, scratch: &scratch };
     let supervised = supervised(&launch, &mut network, tell, clock);
     let traffic = network.stop(tell);
-    let mut run = Collected::of(supervised, request, prepared);
+    let mut run = Collected::of(supervised, prepared);
     if run.failure.is_none() && run.exit.code == 0 {
         clock.phase("outputs");
         match bring_back(store, request, &run, &id) {
@@ -153,7 +153,9 @@ fn supervised(
     let init = launch::launch(&program, None).map_err(Refusal::of_launch)?;
     // Our copies of the command's ends must go, or the streams would never end.
     drop(program);
-    announce(launch, init.pid());
+    if let Some(pid) = init.pid() {
+        announce(launch, pid);
+    }
     clock.phase("command");
     let mut terminal = pty::Outer::default();
     Supervisor::new(init, &signals, carried, prepared.plan.time_limit).run(&mut terminal, network, tell)
@@ -176,7 +178,7 @@ fn announce(launch: &Launch<'_>, init: i32) {
 }
 
 /// The command's ends of its streams, and the relays that carry them.
-fn streams(stdin: Stdin) -> io::Result<(Streams, Option<Carried>)> {
+pub(super) fn streams(stdin: Stdin) -> io::Result<(Streams, Option<Carried>)> {
     if stdin == Stdin::Terminal {
         return Ok((Streams::Terminal, None));
     }
@@ -213,7 +215,7 @@ struct Collected {
 }
 
 impl Collected {
-    fn of(supervised: Result<Remains, SandboxError>, request: &Request, prepared: &Prepared) -> Self {
+    fn of(supervised: Result<Remains, SandboxError>, prepared: &Prepared) -> Self {
         let mut this = Self {
             exit: Exit { code: 125, signal: None, reason: "failed".into(), error: None },
             failure: None,
@@ -250,7 +252,7 @@ impl Collected {
                 this.ended(128 + number, Some(number), "signalled");
                 this.reraise = (number == signal::INT).then_some(number);
             }
-            End::Failed { list, step, error } => this.fail(failed_step(request, prepared, list, step, error)),
+            End::Failed { list, step, error } => this.fail(failed_step(&prepared.plan, list, step, error)),
             End::Vanished => this.fail(SandboxError::Vanished),
         }
         (this.root, this.upper) = (remains.root, remains.upper);
@@ -291,17 +293,10 @@ impl Collected {
     }
 }
 
-/// The words for a step that failed inside.
-fn failed_step(
-    request: &Request,
-    prepared: &Prepared,
-    list: List,
-    step: u16,
-    error: crate::sys::errno::CallError,
-) -> SandboxError {
-    let plan = &prepared.plan;
+/// The words for a step of `plan` that failed inside.
+pub(super) fn failed_step(plan: &Plan, list: List, step: u16, error: CallError) -> SandboxError {
     let steps = if list == List::Setup { &plan.setup } else { &plan.start };
-    let program = request.argv[0].clone();
+    let program = plan.argv[0].clone();
     match steps.get(usize::from(step)) {
         Some(Step::Execute) if matches!(error.errno, Errno::ENOENT | Errno::ENOTDIR) => {
             let path = if program.contains('/') { &program } else { plan.environment.get("PATH").unwrap_or(&program) };

@@ -16,6 +16,8 @@ impl Errno {
     pub const EPERM: Self = Self(libc::EPERM);
     /// No such file or directory.
     pub const ENOENT: Self = Self(libc::ENOENT);
+    /// No such process.
+    pub const ESRCH: Self = Self(libc::ESRCH);
     /// Permission denied.
     pub const EACCES: Self = Self(libc::EACCES);
     /// Not a directory.

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{Ended, Live, Project};
+use crate::support::{Ended, Live, Project, eventually, sbx};
 
 /// The kinds of namespaces, as /proc names them.
 const KINDS: [&str; 8] = ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup", "time"];
@@ -229,4 +229,167 @@ fn what_does_not_run_is_not_found_and_what_is_meant_must_be_one() {
     project.sbx(["ns", "2"]).code(125).stderr_has("can be any of").stderr_has("sbx ps");
     stop(one);
     stop(two);
+}
+
+// --- enter ---------------------------------------------------------------------------------------------------------
+
+/// `sbx enter` into the one that runs in `project`'s store.
+fn enter(project: &Project, words: &[&str]) -> crate::support::Run {
+    project.sbx(["enter", text(&only(project), "id"), "--"]).args(words)
+}
+
+/// How many processes the one sandbox of the store has.
+fn count(project: &Project) -> u64 {
+    number(&only(project), "pids")
+}
+
+#[test]
+fn who_enters_sees_what_the_command_sees_and_may_no_more() {
+    need!(Sandbox);
+    need!(Compiler);
+    let view = "
+        pwd; hostname; env | sort; umask; ulimit -a; cat /proc/self/personality; cat /src/written
+        for kind in user mnt pid net ipc uts cgroup time; do readlink /proc/self/ns/$kind; done
+        for word in ids mounts limits signals session descriptors interfaces addresses; do echo $word; ./probe $word; done
+        grep -E '^(Uid|Gid|Groups|Umask|Cap|NoNewPrivs|Seccomp|SigBlk|SigIgn|SigCgt)' /proc/self/status
+        cat /proc/self/limits";
+    let project = Project::new().probe("[env]\nset = { COLOUR = 'green' }\n[limits]\nopen_files = 100").dir("sub");
+    let mut live = project
+        .sbx(["run", "--", "sh", "-c", &format!("echo 1 > /src/written; ({view}) > /tmp/view; echo ready; sleep 1000")])
+        .start();
+    live.wait_for_line("ready");
+    let command = enter(&project, &["cat", "/tmp/view"]).ok().stdout;
+    let entered = enter(&project, &["sh", "-c", &format!("({view})")]).env("SECRET", "of the caller").ok().stdout;
+    assert_eq!(entered, command);
+    assert!(!entered.contains("SECRET"));
+    for part in ["COLOUR=green", "/src\n", "sbx\n", "\n0022\n", "\n1\n", "CapEff:\t0000000000000000", "NoNewPrivs:\t1"]
+    {
+        assert!(entered.contains(part), "{part}: {entered}");
+    }
+    // The kernel's word from outside, and the same processes inside.
+    let outside = number(&only(&project), "command_pid");
+    let inside = enter(&project, &["readlink", "/proc/self/ns/net", "/proc/2/ns/net"]).ok().stdout;
+    let net = inode(outside, "net").expect("the command's namespace");
+    assert_eq!(inside, format!("net:[{net}]\nnet:[{net}]\n"));
+    // Its parent watches over it: a child of PID 1, closed like that.
+    let script = "for pid in $PPID 1; do
+        for what in environ maps mem syscall; do cat /proc/$pid/$what 2> /dev/null | grep -q . && echo open $pid $what; done
+        for what in fd/0 root cwd exe ns/net; do readlink /proc/$pid/$what > /dev/null && echo open $pid $what; done
+        nsenter --target $pid --net true 2>&1 | grep -q denied || echo entered $pid
+        done; cut -d' ' -f4 /proc/$PPID/stat; cat /proc/$PPID/comm";
+    // The parent of the one that looks is a child of PID 1.
+    enter(&project, &["sh", "-c", script]).env("SECRET", "of the caller").stdout("1\nsbx-init\n");
+    stop(live);
+}
+
+#[test]
+fn streams_and_exit_codes_are_those_of_run() {
+    need!(Sandbox);
+    let project = Project::new();
+    let live = lasting(&project, "");
+    for code in [0, 7, 255] {
+        enter(&project, &["sh", "-c", &format!("exit {code}")]).code(code);
+    }
+    enter(&project, &["no-such-program"]).code(127).stderr_has("no-such-program");
+    enter(&project, &["/etc"]).code(126).stderr_has("/etc");
+    enter(&project, &["sh", "-c", "kill -KILL $$"]).code(137).stderr_lacks("is over");
+    enter(&project, &["sh", "-c", "printf 'a\\0b'; printf err >&2"]).stdout("a\0b").stderr_has("err");
+    enter(&project, &["cat"]).input("through and through").stdout("through and through");
+    // Without a command it is a shell.
+    enter(&project, &[]).input("echo $((6 * 7)); exit 5").code(5).stdout("42\n");
+    // Signals are passed on, and one that ends the command ends sbx as it would have.
+    for (name, code) in [("TERM", 143), ("HUP", 129), ("INT", 130)] {
+        let mut guest = enter(&project, &["sh", "-c", "echo ready; while :; do sleep 0.05; done"]).start();
+        guest.wait_for_line("ready");
+        guest.signal(name);
+        guest.end().code(code);
+    }
+    let mut stubborn = enter(&project, &["sh", "-c", "trap '' INT; echo ready; while :; do sleep 0.05; done"]).start();
+    stubborn.wait_for_line("ready");
+    stubborn.signal("INT");
+    stubborn.signal("INT");
+    eventually("the second interrupt ends it", || {
+        stubborn.signal("INT");
+        stubborn.child().try_wait().expect("a child").is_some()
+    });
+    eventually("only the run's own processes are left", || count(&project) <= 3);
+    stop(live);
+}
+
+#[test]
+fn what_is_written_inside_is_the_run_s() {
+    need!(Sandbox);
+    let project = Project::new().config("outputs = ['out']");
+    let mut live = project.sh("echo ready; until test -e /tmp/go; do sleep 0.02; done; cat out").start();
+    live.wait_for_line("ready");
+    enter(&project, &["sh", "-c", "echo entered > out && touch /tmp/go"]).ok();
+    live.end().code(0).stdout("entered\n");
+    assert_eq!(project.read("out"), "entered\n");
+}
+
+#[test]
+fn what_was_entered_ends_with_what_entered_it() {
+    need!(Sandbox);
+    let project = Project::new();
+    let live = lasting(&project, "");
+    let script = "sleep 1000 & setsid sleep 1000 & (setsid sh -c 'trap \"\" TERM HUP; sleep 1000' &) ; echo started";
+    enter(&project, &["sh", "-c", script]).ok().stdout_has("started");
+    // PID 1, the shell, perhaps a sleep.
+    assert!(count(&project) <= 3, "{}", only(&project));
+    let mut guest = enter(&project, &["sh", "-c", &format!("{script}; sleep 1000")]).start();
+    guest.wait_for_line("started");
+    assert!(count(&project) > 5, "{}", only(&project));
+    guest.signal("KILL");
+    guest.status();
+    eventually("nothing of a killed `sbx enter` is left", || count(&project) <= 3);
+    stop(live);
+}
+
+#[test]
+fn a_run_ends_though_what_entered_it_is_stopped() {
+    need!(Sandbox);
+    let project = Project::new();
+    let live = lasting(&project, "");
+    let id = text(&only(&project), "id").to_owned();
+    let mut guests: Vec<_> = (0..3)
+        .map(|_| enter(&project, &["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done"]).start())
+        .collect();
+    for guest in &mut guests {
+        guest.wait_for_line("ready");
+        guest.signal("STOP");
+    }
+    // The run has its usual end, although none of those that entered can reap anything.
+    stop(live);
+    assert!(listed(&project).is_empty());
+    for guest in guests {
+        guest.signal("CONT");
+        guest.end().code(137).stderr_has(&format!("the run {id} is over"));
+    }
+    project.sbx(["enter", &id, "--", "true"]).code(125).stderr_has("is over").stderr_has("sbx ps");
+    project.sbx(["enter", "nonsense"]).code(125).stderr_has("no sandbox `nonsense` is running").stderr_has("sbx ps");
+}
+
+#[test]
+fn a_sandbox_on_the_host_s_network_can_be_entered() {
+    need!(Sandbox);
+    let project = Project::new().config("[network]\nhost = true\n[sandbox]\nuid = 0\ngid = 0\nscratch = 'memory'");
+    let live = lasting(&project, "");
+    let net = fs::metadata("/proc/self/ns/net").expect("/proc").ino();
+    let script = "readlink /proc/self/ns/net; id -u; grep CapEff /proc/self/status";
+    enter(&project, &["sh", "-c", script]).stdout(&format!("net:[{net}]\n0\nCapEff:\t0000000000000000\n"));
+    stop(live);
+}
+
+#[test]
+fn on_a_terminal_it_has_one_of_its_own() {
+    need!(Sandbox);
+    let project = Project::new();
+    // What stands at the well-known name is no matter.
+    let live = lasting(&project, "rm -f /dev/ptmx; mkfifo /dev/ptmx");
+    let typed =
+        "tty; test -t 0 && test -t 1 && test -t 2 && echo all; echo $TERM; set -m; sleep 100 & kill %1; exit 7\n";
+    let command = format!("{} enter {}", sbx().display(), text(&only(&project), "id"));
+    let run = project.command("script").args(["-qec", &command, "/dev/null"]).env("TERM", "dumb").input(typed);
+    run.code(7).stdout_has("/dev/pts/0").stdout_has("all\r\n").stdout_has("dumb\r\n");
+    stop(live);
 }
