@@ -8,6 +8,7 @@ mod generate;
 mod hash;
 pub mod init;
 mod init_command;
+mod network;
 mod output;
 mod plan;
 pub mod reference;
@@ -149,7 +150,10 @@ impl Context {
         let request = self.request(project, subject)?;
         let store = self.store()?;
         let prepared = self.prepare_in(&store, &request, options.stdin == Stdin::Terminal)?;
-        let outcome = sandbox::execute(&store, &request, &prepared, options, &mut self.clock).map_err(sandbox_error)?;
+        let ui = self.ui;
+        let tell = Box::new(move |event| network::say(&ui, &event));
+        let outcome = sandbox::execute(&store, &request, &prepared, options, tell, &mut self.clock);
+        let outcome = outcome.map_err(sandbox_error)?;
         self.ui.detail(&format!("run {}, recorded", outcome.record.id));
         Ok(outcome)
     }

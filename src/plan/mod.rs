@@ -299,6 +299,12 @@ fn setup(settings: &Settings, facts: &Facts, binds: Vec<Bind>) -> Vec<Step> {
     if settings.network != Network::Host {
         steps.push(Step::BringLoopbackUp);
     }
+    if let Network::Rules(rules) = &settings.network {
+        steps.push(Step::JoinRelay {
+            allow: rules.allow.iter().map(ToString::to_string).collect(),
+            publish: rules.publish.iter().map(ToString::to_string).collect(),
+        });
+    }
     steps.extend([
         Step::StartClocksAtZero,
         Step::ForbidUserNamespaces,

@@ -25,6 +25,13 @@ pub enum Step {
     },
     /// Bring the loopback interface up.
     BringLoopbackUp,
+    /// Hand the net namespace to the relay outside, and wait until it answers names and listens.
+    JoinRelay {
+        /// What it lets through, each rule in its canonical text.
+        allow: Vec<String>,
+        /// The host's ports that lead inside, each in its canonical text.
+        publish: Vec<String>,
+    },
     /// Let CLOCK_MONOTONIC and CLOCK_BOOTTIME of the command begin at zero, in a time namespace of its own.
     StartClocksAtZero,
     /// Refuse further user namespaces inside.
@@ -156,6 +163,13 @@ impl Step {
             ),
             Self::SetNames { host, .. } => format!("set the host name `{host}`"),
             Self::BringLoopbackUp => "bring the loopback interface up".into(),
+            Self::JoinRelay { allow, publish } => {
+                let mut text = format!("reach {}", if allow.is_empty() { "nothing".into() } else { allow.join(", ") });
+                if !publish.is_empty() {
+                    text += &format!(", publish {}", publish.join(", "));
+                }
+                text
+            }
             Self::StartClocksAtZero => "start the clocks at zero".into(),
             Self::ForbidUserNamespaces => "forbid user namespaces inside".into(),
             Self::MakeMountsPrivate => "make the mounts private".into(),

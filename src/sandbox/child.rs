@@ -7,7 +7,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::init;
-use super::message::{List, Message};
+use super::message::{GO, List, Message};
 use super::program::{Op, Program, RootMount, Streams};
 use crate::plan::step::Expect;
 use crate::sys::clone::{self, exit_now};
@@ -69,7 +69,7 @@ fn hand_over(program: &Program, state: &mut State, control: BorrowedFd<'_>) -> R
 
 fn perform(ops: &[Op], list: List, program: &Program, state: &mut State, control: BorrowedFd<'_>) {
     for (index, op) in ops.iter().enumerate() {
-        if let Err(error) = execute(op, program, state) {
+        if let Err(error) = execute(op, program, state, control) {
             give_up(list, index, error, control);
         }
     }
@@ -82,7 +82,7 @@ fn give_up(list: List, step: usize, error: CallError, control: BorrowedFd<'_>) -
     exit_now(1)
 }
 
-fn execute(op: &Op, program: &Program, state: &mut State) -> Result<(), CallError> {
+fn execute(op: &Op, program: &Program, state: &mut State, control: BorrowedFd<'_>) -> Result<(), CallError> {
     match op {
         Op::MapIds { users, groups } => {
             // Without it the kernel takes no group map from an unprivileged writer (user_namespaces(7)).
@@ -92,6 +92,7 @@ fn execute(op: &Op, program: &Program, state: &mut State) -> Result<(), CallErro
         }
         Op::SetNames { host, domain } => ns::set_names(host, domain),
         Op::BringLoopbackUp => ns::loopback_up(),
+        Op::JoinRelay => join_relay(control),
         Op::StartClocksAtZero { offsets } => {
             ns::unshare_time()?;
             mount::write_file(c"/proc/self/timens_offsets", offsets)
@@ -150,6 +151,19 @@ fn execute(op: &Op, program: &Program, state: &mut State) -> Result<(), CallErro
         // On exec, so that a failure of exec can still be told.
         Op::CloseDescriptors => process::cloexec_from(3),
         Op::Execute => Err(execute_command(program)),
+    }
+}
+
+/// A pipe of its own for the answer: the control socket may bring the first signals meanwhile, which are the command's.
+fn join_relay(control: BorrowedFd<'_>) -> Result<(), CallError> {
+    let user = mount::open_file(c"/proc/self/ns/user", false)?;
+    let net = mount::open_file(c"/proc/self/ns/net", false)?;
+    let (answer, reply) = process::pipe()?;
+    fdpass::send(control, &Message::Network.encode(), &[user.as_fd(), net.as_fd(), reply.as_fd()])?;
+    drop(reply);
+    match process::read_byte(answer.as_fd())? {
+        Some(GO) => Ok(()),
+        _ => Err(CallError::mismatch(Call::read)),
     }
 }
 

@@ -9,6 +9,7 @@ use super::relay::RelayError;
 use super::scratch::ScratchError;
 use crate::inputs::InputError;
 use crate::inputs::rootfs::RootFsError;
+use crate::net::NetError;
 use crate::plan::PlanError;
 use crate::store::StoreError;
 use crate::store::records::RecordError;
@@ -72,6 +73,9 @@ pub enum SandboxError {
     /// A stream broke.
     #[error(transparent)]
     Relay(#[from] RelayError),
+    /// The rules of the network can't be put into force.
+    #[error(transparent)]
+    Network(#[from] NetError),
     /// What the command wrote can't be listed.
     #[error(transparent)]
     Changes(#[from] ChangesError),
@@ -101,6 +105,7 @@ impl SandboxError {
             | Self::Refused(_)
             | Self::Vanished
             | Self::Relay(_)
+            | Self::Network(_)
             | Self::Changes(_)
             | Self::Records(_)
             | Self::Outputs(_) => 125,
@@ -112,6 +117,7 @@ impl SandboxError {
         match self {
             Self::Plan(error) => error.hint(),
             Self::Refused(refusal) => refusal.hint.clone(),
+            Self::Network(error) => error.hint(),
             Self::NotFound { program, path } if program.contains('/') => {
                 Some(format!("is it an input, and is the interpreter that its first line names there? ({path})"))
             }

@@ -30,9 +30,15 @@ pub enum Message {
     /// The set-up is done; the message carries the root as the command will see it, the upper layer, and with a
     /// terminal its master end.
     Ready,
+    /// The message carries the user namespace, the net namespace, and the write end of a pipe from which PID 1 waits for
+    /// [`GO`] before it goes on.
+    Network,
     /// Every process of the command is dead and reaped.
     Ended(WaitStatus),
 }
+
+/// The byte that lets PID 1 go on after [`Message::Network`].
+pub const GO: u8 = 1;
 
 impl Message {
     /// The bytes of the message.
@@ -51,6 +57,7 @@ impl Message {
                 bytes[0] = 3;
                 bytes[8..12].copy_from_slice(&status.0.to_le_bytes());
             }
+            Self::Network => bytes[0] = 4,
         }
         bytes
     }
@@ -67,6 +74,7 @@ impl Message {
             }),
             2 => Some(Self::Ready),
             3 => Some(Self::Ended(WaitStatus(number))),
+            4 => Some(Self::Network),
             _ => None,
         }
     }
@@ -117,6 +125,7 @@ mod tests {
             Message::Failed { list: List::Setup, step: 7, error },
             Message::Failed { list: List::Start, step: 300, error },
             Message::Ready,
+            Message::Network,
             Message::Ended(WaitStatus(0x8b)),
         ] {
             assert_eq!(Message::decode(&message.encode()), Some(message));

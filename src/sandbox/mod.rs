@@ -8,6 +8,7 @@ pub mod identity;
 pub mod init;
 pub mod launch;
 pub mod message;
+pub mod network;
 pub mod outputs;
 pub mod phases;
 pub mod program;
@@ -34,6 +35,7 @@ use crate::plan::{self, Facts, HostPlace, Invocation, Plan};
 use crate::record::Record;
 use crate::store::{Layers, ProjectKey, Store, StoreError};
 use identity::Contents;
+pub use network::Tell;
 use phases::Phases;
 
 /// What is to be run, and for whom.

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use super::changes::{self, Request as ChangesRequest};
 use super::message::List;
+use super::network::{Network, Tell};
 use super::outputs::{self, Request as OutputsRequest};
 use super::phases::Phases;
 use super::program::{Places, Program, Streams};
@@ -15,7 +16,7 @@ use super::relay::Relay;
 use super::scratch::{self, Scratch};
 use super::supervise::{Carried, End, ROUTED, Remains, Supervisor};
 use super::{Options, Outcome, Prepared, Request, SandboxError, Stdin, launch, pty};
-use crate::config::model::{Network, ScratchKind};
+use crate::config::model::{self, ScratchKind};
 use crate::path::GuestPath;
 use crate::plan::step::Step;
 use crate::plan::{Namespace, env};
@@ -28,6 +29,8 @@ use crate::sys::process;
 
 /// Runs what was prepared.
 ///
+/// What the network's relay has to say is told at once, on its own thread.
+///
 /// # Errors
 /// What keeps a sandbox from being tried at all; what comes later, the command's failure or sbx's own, is in the
 /// outcome.
@@ -36,6 +39,7 @@ pub fn execute(
     request: &Request,
     prepared: &Prepared,
     options: &Options,
+    tell: Tell,
     clock: &mut Phases,
 ) -> Result<Outcome, SandboxError> {
     if options.keep && request.settings.sandbox.scratch == ScratchKind::Memory {
@@ -50,8 +54,10 @@ pub fn execute(
     clock.phase("launch");
     let started = SystemTime::now();
     let id = records::new_run_id(started);
+    let mut network = Network::prepare(&request.settings.network, tell)?;
     let scratch = Scratch::make(store.path(), &id)?;
-    let supervised = supervised(store, prepared, options, &scratch, clock);
+    let supervised = supervised(store, prepared, options, &scratch, &mut network, clock);
+    let traffic = network.stop();
     let mut run = Collected::of(supervised, request, prepared);
     if run.failure.is_none() && run.exit.code == 0 {
         clock.phase("outputs");
@@ -95,16 +101,16 @@ pub fn execute(
         inputs: prepared.manifest.entries.len() as u64,
         enforced: prepared.plan.isolation(),
         network: match request.settings.network {
-            Network::None => "none",
-            Network::Rules(_) => "rules",
-            Network::Host => "host",
+            model::Network::None => "none",
+            model::Network::Rules(_) => "rules",
+            model::Network::Host => "host",
         }
         .to_owned(),
         net_namespace: if prepared.plan.namespaces.contains(&Namespace::Net) { "fresh" } else { "host" }.to_owned(),
-        connections: Vec::new(),
-        connections_omitted: 0,
-        blocked: Vec::new(),
-        blocked_omitted: 0,
+        connections: traffic.connections,
+        connections_omitted: traffic.connections_omitted,
+        blocked: traffic.blocked,
+        blocked_omitted: traffic.blocked_omitted,
         scratch: request.settings.scratch.iter().map(|scratch| scratch.name.clone()).collect(),
         stdout: run.stdout,
         stderr: run.stderr,
@@ -123,6 +129,7 @@ fn supervised(
     prepared: &Prepared,
     options: &Options,
     scratch: &Scratch,
+    network: &mut Network,
     clock: &mut Phases,
 ) -> Result<Remains, SandboxError> {
     let relative = scratch.relative();
@@ -131,12 +138,12 @@ fn supervised(
     let program = Program::new(&prepared.plan, &places, streams).map_err(SandboxError::Streams)?;
     let signals = Signals::route(&ROUTED).map_err(SandboxError::Kernel)?;
     process::drop_groups().map_err(SandboxError::Kernel)?;
-    let init = launch::launch(&program).map_err(Refusal::of_launch)?;
+    let init = launch::launch(&program, None).map_err(Refusal::of_launch)?;
     // Our copies of the command's ends must go, or the streams would never end.
     drop(program);
     clock.phase("command");
     let mut terminal = pty::Outer::default();
-    Ok(Supervisor::new(init, &signals, carried, prepared.plan.time_limit).run(&mut terminal)?)
+    Supervisor::new(init, &signals, carried, prepared.plan.time_limit).run(&mut terminal, network)
 }
 
 /// The command's ends of its streams, and the relays that carry them.

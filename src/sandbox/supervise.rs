@@ -3,8 +3,10 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use super::SandboxError;
 use super::launch::Init;
 use super::message::{LENGTH, List, Message, Request};
+use super::network::Network;
 use super::relay::{Relay, RelayError};
 use crate::record::Stream;
 use crate::sys::clone::WaitStatus;
@@ -134,8 +136,8 @@ impl<'a> Supervisor<'a> {
     /// Runs until every process of the sandbox is dead and every byte is delivered.
     ///
     /// # Errors
-    /// When a stream can't be carried; the sandbox is killed then.
-    pub fn run(mut self, terminal: &mut dyn Terminal) -> Result<Remains, RelayError> {
+    /// When a stream can't be carried or the network can't be set up; the sandbox is killed then.
+    pub fn run(mut self, terminal: &mut dyn Terminal, network: &mut Network) -> Result<Remains, SandboxError> {
         while !self.abandoned && (!self.over || self.streams_open()) {
             let ready = self.wait();
             if ready[0].read {
@@ -144,7 +146,7 @@ impl<'a> Supervisor<'a> {
                 }
             }
             if ready[1].read {
-                self.listen(terminal)?;
+                self.listen(terminal, network)?;
             }
             self.carry()?;
             self.watch_clock();
@@ -225,7 +227,7 @@ impl<'a> Supervisor<'a> {
         let _ = fdpass::send(self.init.control.as_fd(), &[request.encode()], &[]);
     }
 
-    fn listen(&mut self, terminal: &mut dyn Terminal) -> Result<(), RelayError> {
+    fn listen(&mut self, terminal: &mut dyn Terminal, network: &mut Network) -> Result<(), SandboxError> {
         let mut bytes = [0; LENGTH];
         let received = match fdpass::receive(self.init.control.as_fd(), &mut bytes) {
             Ok(None) => return Ok(()),
@@ -238,6 +240,11 @@ impl<'a> Supervisor<'a> {
                 (self.root, self.upper, self.terminal) = (root, upper, master);
                 if let Some(master) = &self.terminal {
                     self.carried = Some(terminal.attach(master)?);
+                }
+            }
+            Some(Message::Network) => {
+                if let [Some(user), Some(net), Some(reply)] = received.descriptors {
+                    network.attach(&user, &net, reply)?;
                 }
             }
             Some(Message::Failed { list, step, error }) => {

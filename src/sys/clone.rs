@@ -36,6 +36,17 @@ impl CloneFlags {
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
+
+    /// This set without the other.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// As clone3(2) takes them.
+    pub(super) const fn bits(self) -> u64 {
+        self.0
+    }
 }
 
 /// Which side of [`clone3`] returned.

@@ -40,6 +40,10 @@ impl Errno {
     pub const EMFILE: Self = Self(libc::EMFILE);
     /// The state read back differs from the state asked for.
     pub const EBADE: Self = Self(libc::EBADE);
+    /// The kernel has no such address family.
+    pub const EAFNOSUPPORT: Self = Self(libc::EAFNOSUPPORT);
+    /// The kernel does not do that here.
+    pub const EOPNOTSUPP: Self = Self(libc::EOPNOTSUPP);
     /// Try again.
     pub const EAGAIN: Self = Self(libc::EAGAIN);
     /// Interrupted by a signal.
@@ -79,10 +83,10 @@ macro_rules! calls {
     };
 }
 calls! {
-    capset chdir chmod clone3 close_range dup2 execve fchdir fork fstat fstatfs ioctl
-    keyctl mkdirat mount mount_setattr move_mount open open_tree openat2 personality pivot_root poll
-    prctl recvmsg sendmsg setdomainname setgroups sethostname setrlimit setsid signalfd sigprocmask socket
-    socketpair umount2 unshare waitid write
+    bind capset chdir chmod clone clone3 close_range dup2 execve fchdir fork fstat fstatfs ioctl keyctl listen
+    mkdirat mmap mount mount_setattr move_mount open open_tree openat2 personality pipe2 pivot_root poll prctl read
+    recvmsg sendmsg setdomainname setgroups sethostname setns setrlimit setsid setsockopt signalfd sigprocmask
+    socket socketpair umount2 unshare waitid write
 }
 
 impl Call {

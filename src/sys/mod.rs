@@ -4,11 +4,14 @@
 pub mod beneath;
 pub mod caller;
 pub mod clone;
+pub mod door;
 pub mod errno;
 pub mod event;
 pub mod fdpass;
 pub mod files;
+pub mod inside;
 pub mod mount;
+pub mod netlink;
 pub mod ns;
 pub mod probe;
 pub mod process;

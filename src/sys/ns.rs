@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "unshare, sethostname and the interface ioctls are raw calls")]
 
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::errno::{Call, CallError, check};
 
@@ -13,6 +13,17 @@ use super::errno::{Call, CallError, check};
 pub fn unshare_time() -> Result<(), CallError> {
     // SAFETY: takes an integer.
     check(Call::unshare, unsafe { libc::syscall(libc::SYS_unshare, libc::CLONE_NEWTIME) }).map(drop)
+}
+
+/// Enters the namespace behind `namespace`, whatever its type (setns(2)). Entering a user namespace gives all capabilities
+/// in it, and makes the process undumpable.
+///
+/// # Errors
+/// EPERM when the caller's user namespace is not its parent's or an ancestor's; EINVAL for a user namespace from a
+/// process with threads.
+pub fn enter(namespace: BorrowedFd<'_>) -> Result<(), CallError> {
+    // SAFETY: takes integers; the descriptor is open for the duration of the call.
+    check(Call::setns, unsafe { libc::setns(namespace.as_raw_fd(), 0) }.into()).map(drop)
 }
 
 /// Sets host and domain name of the UTS namespace.

@@ -276,6 +276,12 @@ pub fn close_from(first: u32, keep: Option<BorrowedFd<'_>>) -> Result<(), CallEr
     }
 }
 
+/// Closes a copy of a descriptor, in a child that never returns to where the descriptor has its owner.
+pub fn close_copy(fd: BorrowedFd<'_>) {
+    // SAFETY: the owner is in the parent; its copy of the memory here is never used again, so it closes nothing later.
+    unsafe { libc::close(fd.as_raw_fd()) };
+}
+
 /// Marks every descriptor from `first` on close-on-exec.
 ///
 /// # Errors
@@ -370,4 +376,34 @@ pub fn take(fd: i32) -> Result<OwnedFd, CallError> {
     check(Call::dup2, unsafe { libc::fcntl(fd, libc::F_GETFD) }.into())?;
     // SAFETY: it is open (just checked), and the caller says that it is nobody else's.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A pipe: its read end and its write end, close-on-exec.
+///
+/// # Errors
+/// As pipe2(2).
+pub fn pipe() -> Result<(OwnedFd, OwnedFd), CallError> {
+    let mut ends = [-1; 2];
+    // SAFETY: a valid place for two descriptors.
+    check(Call::pipe2, unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) }.into())?;
+    // SAFETY: two new descriptors of ours.
+    Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) })
+}
+
+/// Reads one byte; `None` at the end.
+///
+/// # Errors
+/// As read(2).
+pub fn read_byte(from: BorrowedFd<'_>) -> Result<Option<u8>, CallError> {
+    let mut byte = 0_u8;
+    loop {
+        // SAFETY: a valid place for one byte.
+        let got = unsafe { libc::read(from.as_raw_fd(), (&raw mut byte).cast(), 1) };
+        match check(Call::read, got as libc::c_long) {
+            Ok(0) => return Ok(None),
+            Ok(_) => return Ok(Some(byte)),
+            Err(error) if error.errno == Errno::EINTR => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
