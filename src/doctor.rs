@@ -134,7 +134,7 @@ fn run_true(cache: &Path, scratch: ScratchKind) -> Result<Option<SandboxError>, 
     let mut clock = Phases::new();
     let prepared = sandbox::prepare(&store, &request, false, &Silent, &mut clock)?;
     let options = Options { stdin: Stdin::Null, keep: false };
-    Ok(sandbox::execute(&store, &request, &prepared, &options, Box::new(drop), &mut clock)?.failure)
+    Ok(sandbox::execute(&store, &request, &prepared, &options, &mut |_| (), &mut clock)?.failure)
 }
 
 /// The error with its causes, in one line.

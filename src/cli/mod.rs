@@ -151,8 +151,8 @@ impl Context {
         let store = self.store()?;
         let prepared = self.prepare_in(&store, &request, options.stdin == Stdin::Terminal)?;
         let ui = self.ui;
-        let tell = Box::new(move |event| network::say(&ui, &event));
-        let outcome = sandbox::execute(&store, &request, &prepared, options, tell, &mut self.clock);
+        let mut tell = |event: &_| network::say(&ui, event);
+        let outcome = sandbox::execute(&store, &request, &prepared, options, &mut tell, &mut self.clock);
         let outcome = outcome.map_err(sandbox_error)?;
         self.ui.detail(&format!("run {}, recorded", outcome.record.id));
         Ok(outcome)

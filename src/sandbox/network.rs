@@ -2,8 +2,9 @@
 //! when PID 1 hands its net namespace over.
 
 use std::fs::File;
-use std::io::Write as _;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::io::{self, PipeReader, Read as _, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::mpsc::{self, Receiver};
 
 use super::message::GO;
 use crate::config::model::{self, Rules};
@@ -12,8 +13,8 @@ use crate::net::publish::{self, Published};
 use crate::net::relay::{self, Relay};
 use crate::net::{Event, NetError, Traffic};
 
-/// Whom the relay tells what the user should know at once. It is called on the relay's thread.
-pub type Tell = Box<dyn Fn(Event) + Send>;
+/// Who is told what the user should know at once.
+pub type Tell<'a> = &'a mut dyn FnMut(&Event);
 
 /// The outer half of a run's network; with the host's, or with none, there is nothing to it.
 #[derive(Debug)]
@@ -21,25 +22,21 @@ pub enum Network {
     /// Nothing is carried.
     Idle,
     /// Waiting for PID 1.
-    Ready(Prepared),
+    Ready {
+        /// What the relay will let through.
+        rules: Rules,
+        /// The ports that are bound already.
+        published: Vec<Published>,
+    },
     /// At work.
-    Carrying(Relay),
-}
-
-/// What the relay will begin with.
-pub struct Prepared {
-    rules: Rules,
-    published: Vec<Published>,
-    tell: Tell,
-}
-
-impl std::fmt::Debug for Prepared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Prepared")
-            .field("rules", &self.rules)
-            .field("published", &self.published)
-            .finish_non_exhaustive()
-    }
+    Carrying {
+        /// The relay.
+        relay: Relay,
+        /// A byte for each event.
+        bell: PipeReader,
+        /// What the relay has to say.
+        events: Receiver<Event>,
+    },
 }
 
 impl Network {
@@ -47,12 +44,12 @@ impl Network {
     ///
     /// # Errors
     /// When a published port can't be had; nothing is bound then.
-    pub fn prepare(settings: &model::Network, tell: Tell) -> Result<Self, NetError> {
+    pub fn prepare(settings: &model::Network) -> Result<Self, NetError> {
         match settings {
             model::Network::None | model::Network::Host => Ok(Self::Idle),
             model::Network::Rules(rules) => {
                 let published = publish::bind_published(&rules.publish)?;
-                Ok(Self::Ready(Prepared { rules: rules.clone(), published, tell }))
+                Ok(Self::Ready { rules: rules.clone(), published })
             }
         }
     }
@@ -62,22 +59,46 @@ impl Network {
     /// # Errors
     /// When the relay can't begin.
     pub fn attach(&mut self, user: &OwnedFd, net: &OwnedFd, reply: OwnedFd) -> Result<(), NetError> {
-        let Self::Ready(Prepared { rules, published, tell }) = std::mem::replace(self, Self::Idle) else {
+        let Self::Ready { rules, published } = std::mem::replace(self, Self::Idle) else {
             // PID 1 asks once, and only with rules; without an answer it gives up.
             return Ok(());
         };
+        let set_up = |source| NetError::SetUp { doing: "its pipe", source };
+        let (bell, ring) = io::pipe().map_err(set_up)?;
+        let (sender, events) = mpsc::channel();
+        let tell = move |event| {
+            // Nobody listens any more when the run is over.
+            let _ = sender.send(event).map(|()| (&ring).write_all(&[0]));
+        };
         let maker = Maker::start(user.as_fd(), net.as_fd())?;
-        *self = Self::Carrying(relay::start(rules, Box::new(maker), published, tell)?);
+        let relay = relay::start(rules, Box::new(maker), published, Box::new(tell))?;
+        *self = Self::Carrying { relay, bell, events };
         // If PID 1 is gone, the end of its control socket says so.
         let _ = File::from(reply).write_all(&[GO]);
         Ok(())
     }
 
-    /// Ends the relay; what it carried.
-    pub fn stop(self) -> Traffic {
+    /// What becomes readable when [`Network::next_event`] has something to give.
+    pub fn bell(&self) -> Option<BorrowedFd<'_>> {
         match self {
-            Self::Carrying(relay) => relay.stop(),
-            Self::Idle | Self::Ready(_) => Traffic::default(),
+            Self::Carrying { bell, .. } => Some(bell.as_fd()),
+            Self::Idle | Self::Ready { .. } => None,
         }
+    }
+
+    /// The next event; to be called when the bell is readable, else it waits for one.
+    pub fn next_event(&mut self) -> Option<Event> {
+        let Self::Carrying { bell, events, .. } = self else { return None };
+        // Each event is sent before its byte.
+        bell.read_exact(&mut [0]).ok()?;
+        events.try_recv().ok()
+    }
+
+    /// Ends the relay, tells what it still had to say, and gives what it carried.
+    pub fn stop(self, tell: Tell<'_>) -> Traffic {
+        let Self::Carrying { relay, bell: _bell, events } = self else { return Traffic::default() };
+        let traffic = relay.stop();
+        events.try_iter().for_each(|event| tell(&event));
+        traffic
     }
 }

@@ -47,6 +47,8 @@ pub struct Relay {
     buffer: Box<[u8]>,
     /// What of the buffer is still to be written.
     pending: std::ops::Range<usize>,
+    /// The last byte that was delivered; a line's end before the first.
+    last: u8,
     hash: Sha256,
     bytes: u64,
 }
@@ -79,6 +81,7 @@ impl Relay {
             chunk,
             buffer: vec![0; BUFFER].into_boxed_slice(),
             pending: 0..0,
+            last: b'\n',
             hash: Sha256::new(),
             bytes: 0,
         }
@@ -102,6 +105,11 @@ impl Relay {
             self.fill().map_err(RelayError::Read).inspect_err(|_| self.stop())?;
         }
         self.drain().map_err(RelayError::Write).inspect_err(|_| self.stop())
+    }
+
+    /// Whether the last byte that was delivered ends a line, if there was one.
+    pub fn is_at_line_start(&self) -> bool {
+        self.last == b'\n'
     }
 
     /// Length and hash of all that was read so far.
@@ -137,7 +145,10 @@ impl Relay {
             let end = self.pending.end.min(self.pending.start + self.chunk);
             match self.to.write(&self.buffer[self.pending.start..end]) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(count) => self.pending.start += count,
+                Ok(count) => {
+                    self.pending.start += count;
+                    self.last = self.buffer[self.pending.start - 1];
+                }
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => self.stop(),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,

@@ -29,7 +29,7 @@ use crate::sys::process;
 
 /// Runs what was prepared.
 ///
-/// What the network's relay has to say is told at once, on its own thread.
+/// What the network's relay has to say is told at once, between two lines of the command's.
 ///
 /// # Errors
 /// What keeps a sandbox from being tried at all; what comes later, the command's failure or sbx's own, is in the
@@ -39,7 +39,7 @@ pub fn execute(
     request: &Request,
     prepared: &Prepared,
     options: &Options,
-    tell: Tell,
+    tell: Tell<'_>,
     clock: &mut Phases,
 ) -> Result<Outcome, SandboxError> {
     if options.keep && request.settings.sandbox.scratch == ScratchKind::Memory {
@@ -54,10 +54,10 @@ pub fn execute(
     clock.phase("launch");
     let started = SystemTime::now();
     let id = records::new_run_id(started);
-    let mut network = Network::prepare(&request.settings.network, tell)?;
+    let mut network = Network::prepare(&request.settings.network)?;
     let scratch = Scratch::make(store.path(), &id)?;
-    let supervised = supervised(store, prepared, options, &scratch, &mut network, clock);
-    let traffic = network.stop();
+    let supervised = supervised(store, prepared, options, &scratch, &mut network, tell, clock);
+    let traffic = network.stop(tell);
     let mut run = Collected::of(supervised, request, prepared);
     if run.failure.is_none() && run.exit.code == 0 {
         clock.phase("outputs");
@@ -130,6 +130,7 @@ fn supervised(
     options: &Options,
     scratch: &Scratch,
     network: &mut Network,
+    tell: Tell<'_>,
     clock: &mut Phases,
 ) -> Result<Remains, SandboxError> {
     let relative = scratch.relative();
@@ -143,7 +144,7 @@ fn supervised(
     drop(program);
     clock.phase("command");
     let mut terminal = pty::Outer::default();
-    Supervisor::new(init, &signals, carried, prepared.plan.time_limit).run(&mut terminal, network)
+    Supervisor::new(init, &signals, carried, prepared.plan.time_limit).run(&mut terminal, network, tell)
 }
 
 /// The command's ends of its streams, and the relays that carry them.

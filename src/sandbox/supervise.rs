@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use super::SandboxError;
 use super::launch::Init;
 use super::message::{LENGTH, List, Message, Request};
-use super::network::Network;
+use super::network::{Network, Tell};
 use super::relay::{Relay, RelayError};
+use crate::net::Event;
 use crate::record::Stream;
 use crate::sys::clone::WaitStatus;
 use crate::sys::errno::CallError;
@@ -21,6 +22,9 @@ pub const ROUTED: [i32; 8] =
 
 /// Between TERM and KILL when the time limit is reached.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long a line of the command's may stay unfinished before one of ours comes between.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// How a sandbox came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +90,10 @@ pub struct Supervisor<'a> {
     upper: Option<OwnedFd>,
     deadline: Option<Instant>,
     interrupts: u32,
+    /// What the network's relay said and the user was not told yet.
+    heard: Vec<Event>,
+    /// Until when that may wait for the end of a line; none when there is nothing to tell.
+    held_back: Option<Instant>,
     /// Set by what we do ourselves, before PID 1's own word arrives.
     verdict: Option<End>,
     /// PID 1 is done.
@@ -127,6 +135,8 @@ impl<'a> Supervisor<'a> {
             upper: None,
             deadline: limit.map(|limit| Instant::now() + limit),
             interrupts: 0,
+            heard: Vec::new(),
+            held_back: None,
             verdict: None,
             over: false,
             abandoned: false,
@@ -137,9 +147,14 @@ impl<'a> Supervisor<'a> {
     ///
     /// # Errors
     /// When a stream can't be carried or the network can't be set up; the sandbox is killed then.
-    pub fn run(mut self, terminal: &mut dyn Terminal, network: &mut Network) -> Result<Remains, SandboxError> {
+    pub fn run(
+        mut self,
+        terminal: &mut dyn Terminal,
+        network: &mut Network,
+        tell: Tell<'_>,
+    ) -> Result<Remains, SandboxError> {
         while !self.abandoned && (!self.over || self.streams_open()) {
-            let ready = self.wait();
+            let ready = self.wait(network);
             if ready[0].read {
                 while let Some(number) = self.signals.next() {
                     self.handle(number, terminal);
@@ -148,9 +163,15 @@ impl<'a> Supervisor<'a> {
             if ready[1].read {
                 self.listen(terminal, network)?;
             }
+            if ready[5].read {
+                self.heard.extend(network.next_event());
+                self.held_back.get_or_insert_with(|| Instant::now() + PATIENCE);
+            }
             self.carry()?;
+            self.speak(terminal, tell);
             self.watch_clock();
         }
+        self.heard.drain(..).for_each(|event| tell(&event));
         self.init.wait();
         let (stdout, stderr) = match &self.carried {
             Some(carried) => {
@@ -173,16 +194,35 @@ impl<'a> Supervisor<'a> {
         self.carried.as_ref().is_some_and(|carried| open(&carried.stdout) || carried.stderr.as_ref().is_some_and(open))
     }
 
-    fn wait(&self) -> [Interest; 8] {
+    /// Tells what was heard: between two lines of the command's standard error, where they come soon enough.
+    fn speak(&mut self, terminal: &mut dyn Terminal, tell: Tell<'_>) {
+        let Some(held_back) = self.held_back else { return };
+        let stderr = self.carried.as_ref().and_then(|carried| carried.stderr.as_ref());
+        if stderr.is_some_and(|stderr| !stderr.is_at_line_start()) && Instant::now() < held_back {
+            return;
+        }
+        self.held_back = None;
+        if self.terminal.is_some() {
+            terminal.paused();
+        }
+        self.heard.drain(..).for_each(|event| tell(&event));
+        if let Some(master) = &self.terminal {
+            terminal.resumed(master);
+        }
+    }
+
+    fn wait(&self, network: &Network) -> [Interest; 8] {
         let read = Interest { read: true, write: false };
         let carried = self.carried.as_ref();
-        let timeout = self.deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        let next = self.deadline.into_iter().chain(self.held_back).min();
+        let timeout = next.map(|at| at.saturating_duration_since(Instant::now()));
         let wanted = [
             Some((self.signals.fd(), read)),
             (!self.over).then(|| (self.init.control.as_fd(), read)),
             interest(carried.and_then(|carried| carried.stdin.as_ref())),
             interest(carried.map(|carried| &carried.stdout)),
             interest(carried.and_then(|carried| carried.stderr.as_ref())),
+            network.bell().map(|bell| (bell, read)),
         ];
         // poll(2) fails only for want of memory; then look at everything, which is what a spurious wake does too.
         event::wait(&wanted, timeout).unwrap_or([Interest { read: true, write: true }; 8])
