@@ -2,7 +2,6 @@
 //! written again from it.
 
 mod parse;
-mod punycode;
 #[cfg(test)]
 mod tests;
 

@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use super::super::values::Bad;
-use super::punycode;
 use super::{HostName, Peer, Ports, Prefix, Protocol, Publish, Rule};
 
 /// The most ports that a rule may open: each is a listener.
@@ -249,8 +248,9 @@ fn plain(text: &str) -> Result<(), Bad> {
         return Err(Bad::new("has a space").hint("an entry has none; each stands in its own quotes"));
     }
     if !text.is_ascii() {
-        let hint = match punycode::ascii(text) {
-            Some(ascii) => format!("its ASCII form is `{ascii}`"),
+        let name = text.rsplit_once(':').map_or(text, |(name, _)| name);
+        let hint = match idna::domain_to_ascii_strict(name).ok().filter(|ascii| ascii.contains("xn--")) {
+            Some(ascii) => format!("its ASCII form is `{ascii}{}`", &text[name.len()..]),
             None => "a name with other letters has an ASCII form that begins with `xn--`".to_owned(),
         };
         return Err(Bad::new("has characters that are not ASCII").hint(hint));
