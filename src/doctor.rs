@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::config::model::{Sandbox, ScratchKind, Settings};
+use crate::config::model::{Network, Rules, Sandbox, ScratchKind, Settings};
 use crate::inputs::Silent;
 use crate::sandbox::phases::Phases;
 use crate::sandbox::refusal::Refusal;
@@ -59,8 +59,15 @@ pub fn examine(cache: &Path) -> Vec<Finding> {
     ];
     findings.extend(single.map(|(name, flags)| namespace(name, probe::namespaces(flags))));
     findings.push(namespace("time namespace", probe::time_namespace()));
-    findings.push(whole("sandbox", cache, ScratchKind::Disk));
-    findings.push(whole("scratch in memory", cache, ScratchKind::Memory));
+    let impossible = "sandboxes can't be made";
+    findings.push(whole("sandbox", cache, Settings::default(), (Status::Missing, impossible)));
+    let memory = Sandbox { scratch: ScratchKind::Memory, ..Sandbox::default() };
+    let memory = Settings { sandbox: memory, ..Settings::default() };
+    let without = (Status::Limited, "`sandbox.scratch = \"memory\"` does not work");
+    findings.push(whole("scratch in memory", cache, memory, without));
+    let rules = Settings { network: Network::Rules(Rules::default()), ..Settings::default() };
+    let without = (Status::Limited, "`network.allow` and `network.publish` do not work");
+    findings.push(whole("network rules", cache, rules, without));
     findings
 }
 
@@ -96,21 +103,18 @@ fn namespace(name: &'static str, tried: Result<(), CallError>) -> Finding {
     }
 }
 
-/// Runs `true` in a sandbox with the default settings and this kind of scratch directory.
-fn whole(name: &'static str, cache: &Path, scratch: ScratchKind) -> Finding {
-    let (status, consequence) = match scratch {
-        ScratchKind::Disk => (Status::Missing, "sandboxes can't be made"),
-        ScratchKind::Memory => (Status::Limited, "`sandbox.scratch = \"memory\"` does not work"),
-    };
-    match run_true(cache, scratch) {
+/// Runs `true` in a sandbox with these settings; how it is, and what follows, when it can't be.
+fn whole(name: &'static str, cache: &Path, settings: Settings, without: (Status, &str)) -> Finding {
+    match run_true(cache, settings) {
         Ok(None) => found(name, Status::Ok, "`true` ran in one".into()),
         Ok(Some(error)) | Err(error) => {
+            let (status, consequence) = without;
             Finding { consequence: Some(consequence.into()), fix: error.hint(), ..found(name, status, chain(&error)) }
         }
     }
 }
 
-fn run_true(cache: &Path, scratch: ScratchKind) -> Result<Option<SandboxError>, SandboxError> {
+fn run_true(cache: &Path, settings: Settings) -> Result<Option<SandboxError>, SandboxError> {
     let cache = Store::open(cache.to_owned())?;
     // Where the store's own temporary files are: the next sbx sweeps what a killed one leaves there.
     let temporary = cache.path().join("tmp");
@@ -125,7 +129,7 @@ fn run_true(cache: &Path, scratch: ScratchKind) -> Result<Option<SandboxError>, 
     let request = Request {
         config_path: root.join("sandbox.toml"),
         project_root: root.clone(),
-        settings: Settings { sandbox: Sandbox { scratch, ..Sandbox::default() }, ..Settings::default() },
+        settings,
         task: None,
         argv: vec!["true".into()],
         working_directory: root,

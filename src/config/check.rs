@@ -2,14 +2,18 @@
 //! the others from being found. What values mean together is judged in `relate`.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::fault::{Fault, Span};
 use super::file;
-use super::model::{Config, Gitignore, KeptScratch, Mount, MountIdentity, Pattern, Rootfs, ScratchKind, Task};
+use super::model::{
+    Config, Gitignore, HostName, KeptScratch, Mount, MountIdentity, Pattern, Publish, Rootfs, Rule, ScratchKind, Task,
+};
 use super::patterns;
 use super::read::{At, Must, Named};
 use super::relate;
+use super::rules;
 use super::values::{self, Bad};
 use crate::path::{GuestPath, RelPath};
 
@@ -28,7 +32,9 @@ pub(super) struct Layer {
     pub(super) mounts: Option<Vec<At<Mount>>>,
     pub(super) kept: Option<Vec<At<KeptScratch>>>,
     pub(super) host: Option<At<bool>>,
-    pub(super) allow: Option<Span>,
+    pub(super) allow: Option<At<Vec<At<Rule>>>>,
+    pub(super) publish: Option<At<Vec<Publish>>>,
+    pub(super) hosts: Option<At<BTreeMap<HostName, At<IpAddr>>>>,
     pub(super) set: Option<BTreeMap<String, At<String>>>,
     pub(super) pass: Option<Vec<At<String>>>,
     pub(super) time: Option<Duration>,
@@ -59,6 +65,8 @@ impl Layer {
             kept: self.kept.or_else(|| top.kept.clone()),
             host: self.host.or_else(|| top.host.clone()),
             allow: self.allow.or_else(|| top.allow.clone()),
+            publish: self.publish.or_else(|| top.publish.clone()),
+            hosts: self.hosts.or_else(|| top.hosts.clone()),
             set: self.set.or_else(|| top.set.clone()),
             pass: self.pass.or_else(|| top.pass.clone()),
             time: self.time.or(top.time),
@@ -73,7 +81,9 @@ const EXPANSION_MAX: usize = 32 << 20;
 /// Checks a whole file, read from a text of `length` bytes. The result means something only when no fault was added.
 pub(super) fn check(file: &file::File, length: usize, faults: &mut Vec<Fault>) -> Config {
     let mut checker = Checker { faults };
+    let mut pins = relate::Pins::default();
     let top = checker.layer(&file.settings.0);
+    pins.note(&top);
     let settings = relate::settle(&top, checker.faults);
     let mut tasks = BTreeMap::new();
     if let Some(named) = file.task.as_ref().filter(|named| named.value.0.len().saturating_mul(length) > EXPANSION_MAX) {
@@ -88,9 +98,11 @@ pub(super) fn check(file: &file::File, length: usize, faults: &mut Vec<Fault>) -
             checker.unavailable("needs", &needs.span, "run the tasks one after the other");
         }
         let layer = checker.layer(&task.value.settings.0).over(&top);
+        pins.note(&layer);
         let settings = relate::settle(&layer, checker.faults);
         tasks.insert(name.value.clone(), Task { command, settings });
     }
+    pins.judge(checker.faults);
     Config { settings, tasks }
 }
 
@@ -289,17 +301,63 @@ impl Checker<'_> {
 
     fn network(&mut self, network: &file::Network, layer: &mut Layer) {
         layer.host.clone_from(&network.host);
-        layer.allow = network.allow.as_ref().map(|at| at.span.clone());
-        if let Some(at) = network.allow.as_ref().filter(|at| !at.value.is_empty()) {
-            let instead = "`allow = []` reaches nothing, `host = true` the host's network";
-            self.unavailable("network.allow", &at.span, instead);
+        layer.allow = network.allow.as_ref().map(|at| At { span: at.span.clone(), value: self.allow(&at.value) });
+        layer.publish = network.publish.as_ref().map(|at| At { span: at.span.clone(), value: self.publish(&at.value) });
+        layer.hosts = network.hosts.as_ref().map(|at| At { span: at.span.clone(), value: self.hosts(&at.value) });
+    }
+
+    fn allow(&mut self, list: &[At<String>]) -> Vec<At<Rule>> {
+        let mut seen: BTreeMap<String, &Span> = BTreeMap::new();
+        let mut rules = Vec::new();
+        for at in list {
+            let what = format!("the rule {:?} of `network.allow`", at.value);
+            let Some(rule) = self.judge(&at.span, &what, Rule::parse(&at.value)) else { continue };
+            if let Some(first) = seen.insert(rule.to_string(), &at.span) {
+                let fault = Fault::new(&at.span, format!("the rule `{rule}` is twice in `network.allow`"));
+                self.faults.push(fault.also(first, "the other"));
+            }
+            rules.push(At { span: at.span.clone(), value: rule });
         }
-        if let Some(at) = &network.publish {
-            self.unavailable("network.publish", &at.span, "remove it, or use `host = true`");
+        rules
+    }
+
+    fn publish(&mut self, list: &[At<String>]) -> Vec<Publish> {
+        let mut taken: Vec<(&Span, Publish)> = Vec::new();
+        for at in list {
+            let what = format!("the entry {:?} of `network.publish`", at.value);
+            let Some(publish) = self.judge(&at.span, &what, Publish::parse(&at.value)) else { continue };
+            if let Some((first, other)) = taken.iter().find(|(_, other)| other.collides(publish)) {
+                let message = if other.host == publish.host {
+                    format!("the host's {} port {} is published twice", publish.protocol, publish.host)
+                } else {
+                    format!("the host's {} ports {} and {} overlap", publish.protocol, other.host, publish.host)
+                };
+                self.faults.push(Fault::new(&at.span, message).also(first, "the other").hint("give each its own port"));
+                continue;
+            }
+            taken.push((&at.span, publish));
         }
-        if let Some(at) = &network.hosts {
-            self.unavailable("network.hosts", &at.span, "remove it");
+        taken.into_iter().map(|(_, publish)| publish).collect()
+    }
+
+    fn hosts(&mut self, pins: &Named<String>) -> BTreeMap<HostName, At<IpAddr>> {
+        let mut names: BTreeMap<HostName, At<IpAddr>> = BTreeMap::new();
+        for (name, address) in &pins.0 {
+            let what = format!("the name {:?} in `network.hosts`", name.value);
+            let host = self.judge(&name.span, &what, HostName::parse(&name.value));
+            let what = format!("the address {:?} in `network.hosts`", address.value);
+            let (Some(host), Some(address)) = (host, self.judge(&address.span, &what, rules::pinned(&address.value)))
+            else {
+                continue;
+            };
+            if let Some(first) = names.get(&host) {
+                let fault = Fault::new(&name.span, format!("the name `{host}` is twice in `network.hosts`"));
+                self.faults.push(fault.also(&first.span, "the other").hint("upper and lower case are one name"));
+                continue;
+            }
+            names.insert(host, At { span: name.span.clone(), value: address });
         }
+        names
     }
 
     fn env_set(&mut self, set: &Named<String>) -> BTreeMap<String, At<String>> {

@@ -163,11 +163,13 @@ section! {
 section! {
     /// What the command can reach.
     Network {
-        /// Names or addresses with ports. An empty list reaches nothing; rules are not available yet.
+        /// Names or addresses with ports: name:443, *.name:80, 10.1.2.3:5432, 10.0.0.0/8:80-90, [fd00::/8]:443; udp: before
+        /// it for datagrams. An empty list reaches nothing.
         allow: Option<At<Vec<At<String>>>>,
-        /// Ports of the host that lead inside. Not available yet.
+        /// Ports of the host that lead inside: 8080:80 (at 127.0.0.1), 0.0.0.0:8080:80, [::1]:8080:80; udp: before it for
+        /// datagrams.
         publish: Option<At<Vec<At<String>>>>,
-        /// Addresses pinned to names. Not available yet.
+        /// Addresses of the host's side, pinned to names that a rule allows; such an address may be private or loopback.
         hosts: Option<At<Named<String>>>,
         /// The host's network; such a run is never cached. Default: false.
         host: Option<At<bool>>,

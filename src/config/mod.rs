@@ -34,6 +34,7 @@ use schemars::Schema;
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
 use serde_json::Value;
+pub use values::Bad;
 
 /// The largest file that is read, in bytes.
 pub const SIZE_MAX: u64 = 1 << 20;

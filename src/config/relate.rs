@@ -1,10 +1,10 @@
 //! What values mean together: judged for the top level and for each task with the top level's settings below its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::check::Layer;
 use super::fault::{Fault, Span};
-use super::model::{Env, Limits, Network, Rootfs, Sandbox, Settings};
+use super::model::{Env, HostName, Limits, Network, Peer, Rootfs, Rules, Sandbox, Settings};
 use crate::path::GuestPath;
 
 /// The settings that `layer` comes to, defaults filled in; faults where its values contradict each other.
@@ -19,7 +19,7 @@ pub(super) fn settle(layer: &Layer, faults: &mut Vec<Fault>) -> Settings {
     };
     let rootfs = layer.rootfs.as_ref().map(|root| root.rootfs.clone()).unwrap_or_default();
     targets(layer, &rootfs, &sandbox.workdir, faults);
-    network(layer, faults);
+    network(layer, &sandbox.hostname, faults);
     environment(layer, faults);
     Settings {
         inputs: layer.inputs.clone().unwrap_or_default(),
@@ -29,10 +29,7 @@ pub(super) fn settle(layer: &Layer, faults: &mut Vec<Fault>) -> Settings {
         rootfs,
         mounts: layer.mounts.iter().flatten().map(|at| at.value.clone()).collect(),
         scratch: layer.kept.iter().flatten().map(|at| at.value.clone()).collect(),
-        network: match &layer.host {
-            Some(at) if at.value => Network::Host,
-            _ => Network::None,
-        },
+        network: reach(layer),
         env: Env {
             set: layer.set.iter().flatten().map(|(name, at)| (name.clone(), at.value.clone())).collect(),
             pass: layer.pass.iter().flatten().map(|at| at.value.clone()).collect(),
@@ -105,11 +102,70 @@ fn fault_at(places: [(Option<&Span>, &str); 2], message: String, hint: &str) -> 
     })
 }
 
-fn network(layer: &Layer, faults: &mut Vec<Fault>) {
-    if let (Some(host), Some(allow)) = (layer.host.as_ref().filter(|at| at.value), &layer.allow) {
-        let message = "`network.host` and `network.allow` contradict each other".to_owned();
-        let hint = "`host = true` reaches everything the host can; a task undoes it with `host = false`";
-        faults.extend(fault_at([(Some(&host.span), "everything"), (Some(allow), "only this")], message, hint));
+fn network(layer: &Layer, hostname: &str, faults: &mut Vec<Fault>) {
+    if let Some(host) = layer.host.as_ref().filter(|at| at.value) {
+        let others = [
+            ("allow", layer.allow.as_ref().map(|at| &at.span), "only this"),
+            ("publish", layer.publish.as_ref().map(|at| &at.span), "ports of a network of its own"),
+            ("hosts", layer.hosts.as_ref().map(|at| &at.span), "names of a network of its own"),
+        ];
+        for (key, span, label) in others.into_iter().filter(|(_, span, _)| span.is_some()) {
+            let message = format!("`network.host` and `network.{key}` contradict each other");
+            let hint = "`host = true` reaches everything the host can; a task undoes it with `host = false`";
+            faults.extend(fault_at([(Some(&host.span), "everything"), (span, label)], message, hint));
+        }
+    }
+    let own = hostname.to_ascii_lowercase();
+    for at in layer.allow.iter().flat_map(|at| &at.value) {
+        if matches!(&at.value.peer, Peer::Name(name) if name.as_str() == own) {
+            let message = format!("the rule `{}` names the sandbox itself: its host name is `{hostname}`", at.value);
+            faults.push(Fault::new(&at.span, message).hint("give the sandbox another `hostname`"));
+        }
+    }
+}
+
+/// What the command can reach. A pin counts where a rule reaches its name.
+fn reach(layer: &Layer) -> Network {
+    if layer.host.as_ref().is_some_and(|at| at.value) {
+        return Network::Host;
+    }
+    let allow: Vec<_> = layer.allow.iter().flat_map(|at| &at.value).map(|at| at.value.clone()).collect();
+    let publish: Vec<_> = layer.publish.iter().flat_map(|at| &at.value).copied().collect();
+    if allow.is_empty() && publish.is_empty() {
+        return Network::None;
+    }
+    let pins = layer.hosts.iter().flat_map(|at| &at.value);
+    let hosts = pins.filter(|(name, _)| allow.iter().any(|rule| rule.peer.covers(name)));
+    let hosts = hosts.map(|(name, at)| (name.clone(), at.value)).collect();
+    Network::Rules(Rules { allow, publish, hosts })
+}
+
+/// The pins of a whole file. One that holds for the top level and for tasks has its use in any of them.
+#[derive(Default)]
+pub(super) struct Pins {
+    /// Where each stands, and its name.
+    seen: BTreeMap<(usize, usize), HostName>,
+    reached: BTreeSet<(usize, usize)>,
+}
+
+impl Pins {
+    pub(super) fn note(&mut self, layer: &Layer) {
+        for (name, at) in layer.hosts.iter().flat_map(|at| &at.value) {
+            let place = (at.span.start, at.span.end);
+            if layer.allow.iter().flat_map(|at| &at.value).any(|rule| rule.value.peer.covers(name)) {
+                self.reached.insert(place);
+            }
+            self.seen.entry(place).or_insert_with(|| name.clone());
+        }
+    }
+
+    /// A fault for each pin that no rule reaches anywhere.
+    pub(super) fn judge(self, faults: &mut Vec<Fault>) {
+        for ((start, end), name) in self.seen.into_iter().filter(|(place, _)| !self.reached.contains(place)) {
+            let fault =
+                Fault::new(&(start..end), format!("no rule of `network.allow` reaches the pinned name `{name}`"));
+            faults.push(fault.hint(format!("allow it, as in `allow = [\"{name}:443\"]`, or remove the pin")));
+        }
     }
 }
 

@@ -1,10 +1,16 @@
 //! What `[network]` declares, checked: rules, published ports, pinned names. Pure data; the texts that were parsed can be
 //! written again from it.
 
+mod parse;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+
+pub(super) use parse::pinned;
 
 /// `[network]` with `allow`, `publish` or both.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -13,7 +19,7 @@ pub struct Rules {
     pub allow: Vec<Rule>,
     /// The host's ports that lead inside, in the order written.
     pub publish: Vec<Publish>,
-    /// Addresses pinned to names, on the host's side.
+    /// Addresses pinned to names, on the host's side; a rule reaches each of the names.
     pub hosts: BTreeMap<HostName, IpAddr>,
 }
 
@@ -44,7 +50,9 @@ pub enum Peer {
     Name(HostName),
     /// `*.name`: every name below it, at any depth, not the name itself.
     Below(HostName),
-    /// These addresses, by number only.
+    /// These addresses, by number only. Whatever the prefix holds can be reached at every port of the rule: for a prefix of
+    /// more than 256 addresses the relay listens at every address there is, and judges each connection. Addresses of the
+    /// range that names get theirs from ([`crate::plan::network`]) stay the names', also where a prefix covers them.
     Addresses(Prefix),
 }
 
@@ -73,6 +81,17 @@ pub struct Publish {
     pub host: SocketAddr,
     /// The port inside, at the loopback addresses.
     pub inside: u16,
+}
+
+impl Peer {
+    /// Whether it allows this name.
+    pub fn covers(&self, name: &HostName) -> bool {
+        match self {
+            Self::Name(exact) => exact == name,
+            Self::Below(above) => name.0.strip_suffix(&above.0).is_some_and(|front| front.ends_with('.')),
+            Self::Addresses(_) => false,
+        }
+    }
 }
 
 impl HostName {
@@ -112,6 +131,16 @@ impl Ports {
     }
 }
 
+impl Publish {
+    /// Whether the host can't listen for both: the same protocol and port, and an address that is in the other.
+    pub fn collides(self, other: Self) -> bool {
+        let (one, two) = (self.host, other.host);
+        let same_family = one.is_ipv4() == two.is_ipv4();
+        let within = one.ip() == two.ip() || same_family && (one.ip().is_unspecified() || two.ip().is_unspecified());
+        self.protocol == other.protocol && one.port() == two.port() && within
+    }
+}
+
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -144,8 +173,11 @@ impl fmt::Display for Ports {
 /// The canonical text: what could stand in `allow`.
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.protocol == Protocol::Udp {
-            f.write_str("udp:")?;
+        match (self.protocol, &self.peer) {
+            (Protocol::Udp, _) => f.write_str("udp:")?,
+            // A host of such a name, and not a protocol.
+            (Protocol::Tcp, Peer::Name(name)) if ["tcp", "udp"].contains(&name.as_str()) => f.write_str("tcp:")?,
+            (Protocol::Tcp, _) => {}
         }
         match &self.peer {
             Peer::Name(name) => write!(f, "{name}")?,

@@ -8,11 +8,13 @@ use crate::path::GuestPath;
 
 use super::model::Rootfs;
 
-/// What is wrong with a value (the key is named by the caller), and what helps.
+/// What is wrong with a value, and what helps.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Bad {
-    pub(super) why: String,
-    pub(super) hint: Option<String>,
+pub struct Bad {
+    /// The end of a sentence that begins with the value.
+    pub why: String,
+    /// What to write instead.
+    pub hint: Option<String>,
 }
 
 impl Bad {

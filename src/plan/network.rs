@@ -45,6 +45,18 @@ pub fn number_of(address: IpAddr) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::model::Rule;
+
+    #[test]
+    fn no_rule_opens_the_addresses_of_names() {
+        let own = [IpAddr::V4(OWN_V4), IpAddr::V4(RESOLVER), virtual_address(NAMES_MAX - 1, false).unwrap()];
+        let own_v6 = [IpAddr::V6(OWN_V6), virtual_address(NAMES_MAX - 1, true).unwrap()];
+        let texts = own.iter().map(|address| format!("{address}:53"));
+        for text in texts.chain(own_v6.iter().map(|address| format!("[{address}]:53"))) {
+            let bad = Rule::parse(&text).unwrap_err();
+            assert!(bad.why.contains("gives names their addresses"), "{text}: {bad:?}");
+        }
+    }
 
     #[test]
     fn an_address_leads_back_to_its_number() {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::PlanError;
 use super::env;
+use super::network::RESOLVER;
 use crate::config::model::Network;
 use crate::path::GuestPath;
 
@@ -100,15 +101,23 @@ pub fn standard(uid: u32, gid: u32, hostname: &str, network: &Network) -> Result
     }
     put("/etc/passwd", Place::File(passwd(uid, gid).into_bytes()))?;
     put("/etc/group", Place::File(group(gid).into_bytes()))?;
-    let dns = if *network == Network::Host { " dns" } else { "" };
+    let dns = if *network == Network::None { "" } else { " dns" };
     let nsswitch = format!(
         "passwd: files\ngroup: files\nshadow: files\nhosts: files{dns}\nservices: files\nprotocols: files\nnetworks: files\n"
     );
     put("/etc/nsswitch.conf", Place::File(nsswitch.into_bytes()))?;
     let hosts = format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost\n");
     put("/etc/hosts", Place::File(hosts.into_bytes()))?;
-    put("/etc/resolv.conf", Place::File(Vec::new()))?;
+    put("/etc/resolv.conf", Place::File(resolv_conf(network).into_bytes()))?;
     Ok(skeleton)
+}
+
+/// Names what answers for the rules. Without a `search` a host name of several parts would be one: resolv.conf(5).
+fn resolv_conf(network: &Network) -> String {
+    match network {
+        Network::Rules(_) => format!("nameserver {RESOLVER}\nsearch .\n"),
+        Network::None | Network::Host => String::new(),
+    }
 }
 
 fn passwd(uid: u32, gid: u32) -> String {
@@ -128,6 +137,7 @@ fn group(gid: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::model::Rules;
 
     fn path(text: &str) -> GuestPath {
         GuestPath::new(text).unwrap()
@@ -149,6 +159,24 @@ mod tests {
         skeleton.put(&path("/a"), Place::Directory).unwrap();
         skeleton.put(&path("/a-z"), Place::Directory).unwrap();
         assert_eq!(skeleton.places().map(|(path, _)| path).collect::<Vec<_>>(), ["a-z", "a/b"]);
+    }
+
+    #[test]
+    fn with_rules_names_are_asked_of_the_relay() {
+        let text = |network: &Network, path: &str| {
+            let skeleton = standard(1000, 1000, "sbx", network).unwrap();
+            let place = skeleton.places().find(|(there, _)| *there == path).map(|(_, place)| place.clone());
+            let Some(Place::File(bytes)) = place else { panic!("{path}: {place:?}") };
+            String::from_utf8(bytes).unwrap()
+        };
+        let rules = Network::Rules(Rules::default());
+        assert_eq!(text(&rules, "etc/resolv.conf"), "nameserver 198.18.0.2\nsearch .\n");
+        for (network, hosts) in
+            [(&rules, "hosts: files dns\n"), (&Network::Host, "hosts: files dns\n"), (&Network::None, "hosts: files\n")]
+        {
+            assert!(text(network, "etc/nsswitch.conf").contains(hosts), "{network:?}");
+        }
+        assert_eq!(text(&Network::None, "etc/resolv.conf"), "");
     }
 
     #[test]

@@ -162,9 +162,9 @@ fn a_plan_is_shown_and_nothing_is_done() {
 
 #[test]
 fn check_reports_every_fault_at_once() {
-    let project = Project::new().config("imputs = ['a']\n[sandbox]\nuid = 'x'\n[network]\nallow = ['a:1']\n");
+    let project = Project::new().config("imputs = ['a']\n[sandbox]\nuid = 'x'\n[network]\nallow = ['a']\n");
     let ended = project.sbx(["check"]).code(1);
-    for part in ["imputs", "inputs", "uid", "allow", "sandbox.toml:1", "sandbox.toml:3", "not available yet"] {
+    for part in ["imputs", "inputs", "uid", "allow", "sandbox.toml:1", "sandbox.toml:3", "has no port"] {
         assert!(ended.stderr.contains(part), "{part} is missing: {ended:?}");
     }
     project.config("").sbx(["check"]).ok();
