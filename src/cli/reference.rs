@@ -18,7 +18,10 @@ pub const SECTIONS: [(&str, &[Item]); 3] =
     [("Exit status", &EXIT_CODES), ("Environment", &VARIABLES), ("Files", &FILES)];
 
 const EXIT_CODES: [Item; 7] = [
-    item("0", "Success; for `run` and `shell`, the command exited with 0 and its outputs are copied back; for `enter`, it exited with 0."),
+    item(
+        "0",
+        "Success; for `run` and `shell`, the command exited with 0 and its outputs are copied back; for `enter`, it exited with 0.",
+    ),
     item("1", "`check` found faults, or `doctor` found something missing that sbx needs."),
     item("124", "`run` and `shell`: the time limit of sandbox.toml was reached."),
     item("125", "sbx itself failed: wrong usage, a bad sandbox.toml, a machine that does not allow the sandbox."),

@@ -75,7 +75,7 @@ fn running_sandboxes_are_listed_and_those_that_ended_are_not() {
     assert_eq!(number(one, "sbx_pid"), u64::from(first.pid()));
     // PID 1, the shell, its two sleeps or one of them just between two.
     assert!((3..=4).contains(&number(one, "pids")), "{one}");
-    assert_eq!(number(two, "pids"), 3);
+    assert!((2..=3).contains(&number(two, "pids")), "{two}");
     assert!(number(one, "memory_bytes") > 4096 && one["age_us"].is_u64(), "{one}");
     let name = |pid: u64| fs::read_to_string(format!("/proc/{pid}/comm")).expect("a process").trim().to_owned();
     assert_eq!(name(number(one, "init_pid")), "sbx-init");
@@ -334,8 +334,8 @@ fn what_was_entered_ends_with_what_entered_it() {
     let live = lasting(&project, "");
     let script = "sleep 1000 & setsid sleep 1000 & (setsid sh -c 'trap \"\" TERM HUP; sleep 1000' &) ; echo started";
     enter(&project, &["sh", "-c", script]).ok().stdout_has("started");
-    // PID 1, the shell, perhaps a sleep.
-    assert!(count(&project) <= 3, "{}", only(&project));
+    // PID 1, the shell, perhaps a sleep; what watched over the rest may still be on its way out.
+    eventually("nothing of what was entered is left", || count(&project) <= 3);
     let mut guest = enter(&project, &["sh", "-c", &format!("{script}; sleep 1000")]).start();
     guest.wait_for_line("started");
     assert!(count(&project) > 5, "{}", only(&project));
