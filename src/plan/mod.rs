@@ -229,6 +229,8 @@ impl PlanError {
 
 /// The size of `/dev/shm` in bytes: the same on every machine.
 const SHARED_MEMORY: u64 = 1 << 30;
+/// The first port that needs no capability, unless the namespace is told otherwise.
+const UNPRIVILEGED_PORT: u16 = 1024;
 /// The soft limit of the stack in bytes, Linux's own default.
 const STACK: u64 = 8 << 20;
 /// The soft limit of open files that most distributions begin with.
@@ -304,6 +306,9 @@ fn setup(settings: &Settings, facts: &Facts, binds: Vec<Bind>) -> Vec<Step> {
             allow: rules.allow.iter().map(ToString::to_string).collect(),
             publish: rules.publish.iter().map(ToString::to_string).collect(),
         });
+        if rules.publish.iter().any(|publish| publish.inside < UNPRIVILEGED_PORT) {
+            steps.push(Step::OpenLowPorts);
+        }
     }
     steps.extend([
         Step::StartClocksAtZero,
