@@ -11,6 +11,7 @@ fn project() -> Project {
 #[test]
 fn libraries_find_both_families() {
     need!(Sandbox);
+    need!(Ipv6);
     let project = project();
     let both = format!(
         r#"
@@ -70,6 +71,7 @@ fn other_names_do_not_exist() {
 #[test]
 fn queries_by_hand() {
     need!(Sandbox);
+    need!(Ipv6);
     let code = format!(
         r#"
 def show(*words, **more):

@@ -48,6 +48,8 @@ pub(crate) enum Feature {
     Compiler,
     /// The tests run as root (to prepare what an ordinary user can't).
     Root,
+    /// IPv6, with `::1`.
+    Ipv6,
     /// A program where commands inside find it too: in one of the directories of [`PATH`].
     Program(&'static str),
     /// The programs of a PostgreSQL server.
@@ -66,6 +68,9 @@ impl Feature {
             Self::Sandbox => sandbox_lacking(),
             Self::Compiler => (!on_path("cc")).then(|| "no C compiler (cc) on PATH".to_owned()),
             Self::Root => (!is_root()).then(|| "not root".to_owned()),
+            Self::Ipv6 => {
+                std::net::TcpListener::bind("[::1]:0").err().map(|error| format!("no IPv6 here: ::1: {error}"))
+            }
             Self::Program(name) => {
                 let found = PATH.split(':').any(|dir| Path::new(dir).join(name).is_file());
                 (!found).then(|| format!("no {name} in {PATH}"))

@@ -15,6 +15,7 @@ use crate::world::{METADATA, PORT, PRIVATE, PRIVATE_V6, PUBLIC, PUBLIC_V6, World
 #[test]
 fn an_empty_list_allows_nothing() {
     need!(Sandbox);
+    need!(Ipv6);
     let traps = [Trap::new(Ipv4Addr::LOCALHOST.into()), Trap::new(Ipv6Addr::LOCALHOST.into())];
     let code = format!(
         "print(try_tcp('127.0.0.1', {}), try_tcp('::1', {}), try_tcp('192.0.2.1', 80), try_tcp('2001:db8::1', 80), \
@@ -66,6 +67,7 @@ fn a_rule_that_can_not_be_read_stops_the_run() {
 fn the_host_is_not_reached() {
     need!(Sandbox);
     need!(Program("ip"));
+    need!(Ipv6);
     let world = World::new(&allow_only(&["public.test:1"]), &[&format!("public.test={PUBLIC}")]);
     let addresses = [
         "127.0.0.1",
@@ -108,6 +110,7 @@ fn the_host_is_not_reached() {
 fn addresses_by_number_are_rules_of_their_own() {
     need!(Sandbox);
     need!(Program("ip"));
+    need!(Ipv6);
     let entries = [
         format!("{PUBLIC}:{PORT}"),
         format!("[{PUBLIC_V6}]:{PORT}"),
@@ -134,6 +137,7 @@ fn addresses_by_number_are_rules_of_their_own() {
 fn a_name_allows_neither_its_address_nor_other_ports() {
     need!(Sandbox);
     need!(Program("ip"));
+    need!(Ipv6);
     let config = allow_only(&[&format!("public.test:{PORT}")]);
     let world = World::new(&config, &[&format!("public.test={PUBLIC},{PUBLIC_V6}")]);
     let code = format!(
@@ -158,6 +162,7 @@ fn a_name_allows_neither_its_address_nor_other_ports() {
 fn an_allowed_name_does_not_lead_to_the_host_s_own_networks() {
     need!(Sandbox);
     need!(Program("ip"));
+    need!(Ipv6);
     let addresses = [
         "127.0.0.1",
         "::1",
@@ -199,6 +204,7 @@ fn an_allowed_name_does_not_lead_to_the_host_s_own_networks() {
 fn a_name_that_changes_its_address_is_checked_each_time() {
     need!(Sandbox);
     need!(Program("ip"));
+    need!(Ipv6);
     let config = format!("[network]\nallow = ['flip.test:{PORT}']");
     let code = format!("print(try_tcp('flip.test', {PORT}))\nfor _ in range(3): print(try_tcp('flip.test', {PORT}))");
     let in_world = World::new(&config, &[&format!("flip.test={PUBLIC}/127.0.0.1")]).python(&code);
@@ -217,6 +223,7 @@ fn a_name_that_changes_its_address_is_checked_each_time() {
 fn a_pin_wins_and_may_be_private() {
     need!(Sandbox);
     need!(Program("ip"));
+    need!(Ipv6);
     let config = format!("[network]\nallow = ['pinned.test:{PORT}']\nhosts = {{ 'pinned.test' = '{PRIVATE}' }}");
     let code = format!("print(try_tcp('pinned.test', {PORT}))");
     let in_world = World::new(&config, &["pinned.test=93.184.215.14"]).python(&code);
@@ -230,6 +237,7 @@ fn a_pin_wins_and_may_be_private() {
 fn names_carry_nothing_out() {
     need!(Sandbox);
     need!(Program("ip"));
+    need!(Ipv6);
     let config = format!("[network]\nallow = ['public.test:{PORT}', '*.wild.test:{PORT}']");
     let code = format!(
         r#"
@@ -353,6 +361,7 @@ for kind, body in [(20, struct.pack("BBBBI", 2, 32, 0, 0, 1)), (25, struct.pack(
 fn the_machine_s_own_addresses_are_not_reached() {
     need!(Sandbox);
     need!(Program("ip"));
+    need!(Ipv6);
     let project = Project::new();
     let shown = project.command("ip").args(["-o", "addr", "show", "scope", "global"]).ok().stdout;
     let addresses = shown.lines().filter_map(|line| line.split_whitespace().nth(3)?.split('/').next()?.parse().ok());

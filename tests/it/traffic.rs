@@ -191,6 +191,7 @@ fn connections_end_with_the_run() {
 #[test]
 fn a_server_of_either_family_is_reached_by_either() {
     need!(Sandbox);
+    need!(Ipv6);
     for address in ["127.0.0.1", "::1"] {
         let server = servers::lines(address);
         let port = server.port;
@@ -247,6 +248,7 @@ print("all")
 #[test]
 fn every_port_is_free_for_the_command() {
     need!(Sandbox);
+    need!(Ipv6);
     let server = servers::lines("127.0.0.1");
     let port = server.port;
     let project = Project::new().config(&allow(port));
