@@ -8,10 +8,22 @@ use std::os::fd::OwnedFd;
 use crate::config::rules::{Protocol, Publish};
 use crate::record::{Blocked, Connection};
 
+mod answers;
+mod dns;
 pub mod inside;
+mod ledger;
+mod listen;
+mod names;
+mod pipes;
 pub mod policy;
 pub mod publish;
+mod refusals;
 pub mod relay;
+mod resolve;
+mod slab;
+mod tcp;
+mod tls;
+mod udp;
 
 /// Makes sockets in the sandbox's net namespace. Every one is close-on-exec and non-blocking.
 pub trait Inside: Send {
