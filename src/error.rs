@@ -8,6 +8,7 @@ use crate::cli::usage::UsageError;
 use crate::config::ConfigError;
 use crate::config::discover::DiscoverError;
 use crate::sandbox::SandboxError;
+use crate::sandbox::live::{LiveError, PickError};
 use crate::store::StoreError;
 use crate::store::records::RecordError;
 
@@ -40,6 +41,12 @@ pub enum Error {
         /// What to say if the command was not found: the task that was perhaps meant.
         slip: Option<String>,
     },
+    /// The running sandboxes can't be listed.
+    #[error(transparent)]
+    Live(#[from] LiveError),
+    /// The command line names no running sandbox, or several.
+    #[error(transparent)]
+    Pick(#[from] PickError),
     /// `diff` before any run.
     #[error("no run of this project is recorded")]
     NoRun,
@@ -126,10 +133,11 @@ impl Error {
     /// What kind of failure it is.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Usage(_) | Self::Resolve(_) | Self::ReportDescriptor { .. } => Kind::Usage,
+            Self::Usage(_) | Self::Resolve(_) | Self::Pick(_) | Self::ReportDescriptor { .. } => Kind::Usage,
             Self::Discover(_) | Self::Config(_) | Self::NoRun | Self::Exists { .. } => Kind::Config,
             Self::Store(_)
             | Self::Records(_)
+            | Self::Live(_)
             | Self::Output { .. }
             | Self::Write { .. }
             | Self::WorkingDirectory { .. }
@@ -161,9 +169,11 @@ impl Error {
             Self::Config(_)
             | Self::Store(_)
             | Self::Records(_)
+            | Self::Live(_)
             | Self::Output { .. }
             | Self::Write { .. }
             | Self::WorkingDirectory { .. } => None,
+            Self::Pick(_) => Some("`sbx ps` lists the running sandboxes".into()),
             Self::NoRun => Some("`sbx run` records each run".into()),
             Self::Exists { .. } => Some("`sbx init --force` replaces it".into()),
             Self::ReportDescriptor { .. } => {

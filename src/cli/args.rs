@@ -104,6 +104,35 @@ pub enum Command {
     /// It is the sandbox that `run` would use, with a terminal of its own: the same files, network and limits, and the
     /// outputs come back after exit 0. The shell is bash where the sandbox has it, else sh. TERM is passed to it.
     Shell(Shell),
+    /// List the running sandboxes
+    ///
+    /// Those of this user's store: id, project, age, memory, number of processes, command. Memory is the resident memory
+    /// of all processes of the sandbox, sbx's own PID 1 among them; pages that several share are counted for each.
+    /// `--json` adds the task, the working directory inside, and the process ids on the host.
+    ///
+    /// Nothing is asked but the store's locks and /proc: there is no daemon, and what was killed is not listed.
+    Ps(Json),
+    /// Run one more command in a running sandbox
+    ///
+    /// It joins all its namespaces, with the same restrictions as the command of the run: the same files, network,
+    /// processes and clocks, the same user, no capability, the same limits (or the caller's own where they are lower). It
+    /// starts in the directory and with the environment that the run's command was started with. Without a command it is
+    /// a shell, bash where the sandbox has it, else sh.
+    ///
+    /// On a terminal (standard input and output) the command gets a terminal of the sandbox's own, and TERM; else standard
+    /// input, output and error are passed through. What it writes is the run's: it counts for the outputs, and it ends
+    /// with the run. What it has started ends with it.
+    ///
+    /// The exit code is the command's own; 125: sbx itself failed, the sandbox is not running for one; 126: found but not
+    /// executable; 127: not found; 128+N: killed by signal N; 137 too when the run ended, which sbx says in a line.
+    Enter(Enter),
+    /// Show the namespaces of the running sandboxes
+    ///
+    /// Each with its type, its inode number, the user who owns it, how many processes of the sandboxes are in it, and
+    /// which sandboxes; `host` marks those that sbx itself is in. Then the namespaces that several sandboxes share:
+    /// normally none, and with `network.host = true` the host's net namespace. PID 1 of a sandbox is sbx's own and
+    /// counts as one of its processes, except in the time namespace, which it makes for the others.
+    Ns(Ns),
     /// Say what this machine allows, and how to mend what it lacks
     ///
     /// It tries in a child process what a run needs. The exit code is 1 when no sandbox can be made here.
@@ -231,6 +260,35 @@ pub struct Shell {
     pub task: Option<String>,
 }
 
+/// What `sbx enter` takes.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(override_usage = "sbx enter [OPTIONS] ID [[--] CMD [ARG]...]")]
+#[command(after_help = "\
+Examples:
+  sbx enter 3fa2           a shell in the sandbox whose id has 3fa2 at the beginning of its last part
+  sbx enter 3fa2 -- ps ax  what runs there")]
+pub struct Enter {
+    /// The sandbox: its id (see `sbx ps`), or any unique beginning of it or of its last part
+    pub id: String,
+    /// The command with its arguments [default: a shell]
+    #[arg(value_name = "CMD", trailing_var_arg = true, value_hint = ValueHint::CommandWithArguments)]
+    pub words: Vec<OsString>,
+}
+
+/// What `sbx ns` takes.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "\
+Examples:
+  sbx ns                   of all running sandboxes
+  sbx ns 3fa2              of the one whose id has 3fa2 at the beginning of its last part")]
+pub struct Ns {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Only this sandbox: its id, or any unique beginning of it or of its last part [default: all]
+    pub id: Option<String>,
+}
+
 /// What `sbx completions` takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
 #[command(after_help = "\
@@ -281,6 +339,9 @@ impl Command {
             | Self::Check
             | Self::Diff(_)
             | Self::Shell(_)
+            | Self::Ps(_)
+            | Self::Enter(_)
+            | Self::Ns(_)
             | Self::Doctor(_)
             | Self::Completions(_)
             | Self::Man(_)
@@ -290,7 +351,7 @@ impl Command {
 }
 
 /// Commands that the design has and this version does not.
-pub const LATER_COMMANDS: [&str; 8] = ["why", "ps", "enter", "ns", "pool", "cache", "verify", "bench"];
+pub const LATER_COMMANDS: [&str; 5] = ["why", "pool", "cache", "verify", "bench"];
 
 /// Flags of `run` that the design has and this version does not.
 pub const LATER_FLAGS: [&str; 3] = ["--force", "--no-cache", "--no-pool"];

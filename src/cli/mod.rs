@@ -4,13 +4,16 @@ pub mod args;
 mod check;
 mod diff;
 mod doctor;
+mod enter;
 mod generate;
 mod hash;
 pub mod init;
 mod init_command;
 mod network;
+mod ns;
 mod output;
 mod plan;
+mod ps;
 pub mod reference;
 mod report;
 pub mod resolve;
@@ -99,6 +102,9 @@ impl Context {
             Command::Hash(typed) => hash::run(self, &typed),
             Command::Diff(typed) => diff::run(self, typed),
             Command::Shell(typed) => run::shell(self, &typed),
+            Command::Ps(typed) => ps::run(self, typed),
+            Command::Enter(typed) => enter::run(self, &typed),
+            Command::Ns(typed) => ns::run(self, &typed),
             Command::Doctor(typed) => doctor::run(self, typed),
         }
     }

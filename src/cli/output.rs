@@ -28,6 +28,22 @@ pub(super) fn lines(lines: &str) -> Result<(), Error> {
     text(&lines.lines().flat_map(|line| [escape(line), "\n".into()]).collect::<String>())
 }
 
+/// A table with a line of headings: columns as wide as their longest cell, each cell made safe for a terminal.
+pub(super) fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let head = head.map(str::to_owned);
+    let lines: Vec<[String; N]> =
+        std::iter::once(head).chain(rows).map(|cells| cells.map(|cell| escape(&cell).into_owned())).collect();
+    let width = |column: usize| lines.iter().map(|cells| cells[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let mut text = String::new();
+    for cells in &lines {
+        let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        text += padded.collect::<Vec<_>>().join("  ").trim_end();
+        text.push('\n');
+    }
+    text
+}
+
 /// Writes `value` as JSON that people can read too.
 ///
 /// # Errors
@@ -44,4 +60,15 @@ pub(super) fn json_text<T: Serialize>(value: &T) -> Result<String, Error> {
     let mut text = serde_json::to_string_pretty(value).map_err(|source| Error::Output { source: source.into() })?;
     text.push('\n');
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_aligned_and_harmless() {
+        let rows = [["a".to_owned(), "größe".to_owned()], ["\u{1b}[2J".to_owned(), String::new()]];
+        assert_eq!(table(["ONE", "TWO"], rows.into_iter()), "ONE        TWO\na          größe\n\\u{1b}[2J\n");
+    }
 }

@@ -18,15 +18,18 @@ pub const SECTIONS: [(&str, &[Item]); 3] =
     [("Exit status", &EXIT_CODES), ("Environment", &VARIABLES), ("Files", &FILES)];
 
 const EXIT_CODES: [Item; 7] = [
-    item("0", "Success; for `run` and `shell`, the command exited with 0 and its outputs are copied back."),
+    item(
+        "0",
+        "Success; for `run` and `shell`, the command exited with 0 and its outputs are copied back; for `enter`, it exited with 0.",
+    ),
     item("1", "`check` found faults, or `doctor` found something missing that sbx needs."),
     item("124", "`run` and `shell`: the time limit of sandbox.toml was reached."),
     item("125", "sbx itself failed: wrong usage, a bad sandbox.toml, a machine that does not allow the sandbox."),
-    item("126", "`run` and `shell`: the command was found but can't be executed."),
-    item("127", "`run` and `shell`: the command was not found in the sandbox."),
+    item("126", "`run`, `shell` and `enter`: the command was found but can't be executed."),
+    item("127", "`run`, `shell` and `enter`: the command was not found in the sandbox."),
     item(
         "128+N",
-        "`run` and `shell`: the command was killed by signal N. Any other code of `run` and `shell` is the command's own.",
+        "`run`, `shell` and `enter`: the command was killed by signal N (9 when the end of the run ended what `enter` had started). Any other code of the three is the command's own.",
     ),
 ];
 
@@ -38,7 +41,7 @@ const VARIABLES: [Item; 7] = [
     ),
     item("SBX_COLOR", "`auto`, `always` or `never`, when `--color` is not given."),
     item("NO_COLOR", "When set and not empty, `auto` means no colour."),
-    item("TERM", "`dumb`: `auto` means no colour, and no progress is shown. `shell` passes it on."),
+    item("TERM", "`dumb`: `auto` means no colour, and no progress is shown. `shell` and `enter` pass it on."),
     item("XDG_CACHE_HOME", "Where the store is kept, in sbx below it."),
     item("HOME", "Where the store is kept, in .cache/sbx below it, when neither of the other two is set."),
 ];

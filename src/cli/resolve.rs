@@ -103,6 +103,11 @@ impl Environment {
         self.get("TERM").is_some_and(|term| term == "dumb")
     }
 
+    /// What the caller's terminal is called; none when that is no text.
+    pub fn terminal_name(&self) -> Option<&str> {
+        self.get("TERM").and_then(OsStr::to_str)
+    }
+
     /// What decides about colour: `flag` (`--color`), else `SBX_COLOR`, else `NO_COLOR` and `TERM`.
     ///
     /// # Errors
@@ -204,12 +209,16 @@ pub fn subject(config: &Config, words: &Words) -> Result<Option<Subject>, Resolv
     Ok(Some(Subject { task: None, argv, settings: config.settings.clone() }))
 }
 
-fn utf8(word: &OsString) -> Result<String, ResolveError> {
+/// A word as text.
+///
+/// # Errors
+/// When it is not UTF-8.
+pub fn utf8(word: &OsString) -> Result<String, ResolveError> {
     word.to_str().map(str::to_owned).ok_or_else(|| ResolveError::NotUtf8 { shown: word.to_string_lossy().into_owned() })
 }
 
 /// The interactive shell: bash where the sandbox has it, else sh.
-const SHELL: [&str; 3] = ["/bin/sh", "-c", "command -v bash >/dev/null && exec bash; exec sh"];
+pub const SHELL: [&str; 3] = ["/bin/sh", "-c", "command -v bash >/dev/null && exec bash; exec sh"];
 
 /// What `sbx shell` runs: a shell with the settings of `task`, or of the top level, and with the caller's `TERM`.
 ///

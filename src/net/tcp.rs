@@ -490,9 +490,14 @@ impl Connection {
 
     /// The run ended before the connection did.
     pub(super) fn cut_off(&self, ledger: &mut Ledger) {
+        self.count(ledger);
+        let from_inside = &self.ways[if self.inward { SERVER } else { CLIENT }];
+        if from_inside.end == Some(End::Orderly) && from_inside.held == 0 {
+            // The command ended it, and the other side has not answered that yet.
+            return ledger.close(&self.place, None);
+        }
         for fd in [CLIENT, SERVER].into_iter().filter_map(|side| self.fd(side)) {
             socket::break_off(fd);
         }
-        self.count(ledger);
     }
 }

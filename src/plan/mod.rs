@@ -2,9 +2,11 @@
 //!
 //! `sbx plan` prints the plan, tests read it, the action's digest is made from it, and the child executes it.
 
+pub mod enter;
 pub mod env;
 pub mod explain;
 pub mod network;
+pub mod process;
 pub mod skeleton;
 pub mod step;
 
@@ -17,7 +19,7 @@ use serde::Serialize;
 use crate::config::model::{DEFAULT_HOST_PATHS, Network, Rootfs, ScratchKind, Settings};
 use crate::path::{GuestPath, RelPath};
 use skeleton::{Place, Skeleton};
-use step::{Bind, Expect, Ids, Resource, Step};
+use step::{Bind, Expect, Ids, Limit, Step};
 
 /// What the plan has to know of this machine and this caller.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -108,6 +110,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The limits that the command begins with.
+    pub fn limits(&self) -> Vec<Limit> {
+        self.start.iter().filter_map(|step| if let Step::Limit(limit) = step { Some(*limit) } else { None }).collect()
+    }
+
     /// What holds inside when every step has succeeded, one word each: the new namespaces, then the other walls.
     pub fn isolation(&self) -> Vec<String> {
         let namespaces = self.namespaces.iter().map(|namespace| format!("{}-namespace", namespace.name()));
@@ -231,10 +238,6 @@ impl PlanError {
 const SHARED_MEMORY: u64 = 1 << 30;
 /// The first port that needs no capability, unless the namespace is told otherwise.
 const UNPRIVILEGED_PORT: u16 = 1024;
-/// The soft limit of the stack in bytes, Linux's own default.
-const STACK: u64 = 8 << 20;
-/// The soft limit of open files that most distributions begin with.
-const OPEN_FILES: u64 = 1024;
 /// Where the host's kernel speaks; a link in a mount's source must not lead there.
 const KERNEL_PLACES: [&str; 3] = ["/proc", "/sys", "/dev"];
 /// Places that sbx makes itself.
@@ -276,7 +279,7 @@ pub fn build(settings: &Settings, facts: &Facts, invocation: &Invocation) -> Res
         argv: invocation.argv.clone(),
         environment,
         setup: setup(settings, facts, binds),
-        start: start(settings, facts, &directory, invocation.terminal)?,
+        start: process::start(&directory, &process::limits(settings, facts)?, invocation.terminal),
         directory,
         namespaces,
         layers,
@@ -322,39 +325,9 @@ fn setup(settings: &Settings, facts: &Facts, binds: Vec<Bind>) -> Vec<Step> {
         Step::MountTerminals,
         Step::MountSharedMemory { bytes: SHARED_MEMORY },
         Step::EnterRoot,
-        Step::SetUmask,
-        Step::JoinOwnKeyring,
-        Step::ForbidNewPrivileges,
-        Step::DropCapabilities,
-        Step::BeginSession,
-        Step::HideInit,
     ]);
+    steps.extend(process::confine());
     steps
-}
-
-/// The steps of the command's process; all privilege is gone already. Its limits come last: they are not ours to meet.
-fn start(settings: &Settings, facts: &Facts, directory: &GuestPath, terminal: bool) -> Result<Vec<Step>, PlanError> {
-    Ok(vec![
-        Step::BeginSession,
-        if terminal { Step::TakeTerminal } else { Step::PlaceStreams },
-        Step::FixAddresses,
-        Step::EnterDirectory(directory.clone()),
-        Step::ResetSignals,
-        Step::CloseDescriptors,
-        Step::Limit { resource: Resource::CoreSize, soft: 0, hard: 0 },
-        Step::Limit { resource: Resource::Stack, soft: STACK.min(facts.stack), hard: facts.stack },
-        open_files(settings.limits.open_files, facts.open_files.1)?,
-        Step::Execute,
-    ])
-}
-
-fn open_files(wanted: Option<u64>, hard: u64) -> Result<Step, PlanError> {
-    let resource = Resource::OpenFiles;
-    match wanted {
-        Some(wanted) if wanted > hard => Err(PlanError::OpenFiles { wanted, hard }),
-        Some(wanted) => Ok(Step::Limit { resource, soft: wanted, hard: wanted }),
-        None => Ok(Step::Limit { resource, soft: OPEN_FILES.min(hard), hard }),
-    }
 }
 
 /// Every bind mount, parents before children, with its mount point in the skeleton.

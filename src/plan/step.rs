@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::path::GuestPath;
 
@@ -61,14 +61,7 @@ pub enum Step {
     /// Set the file mode creation mask to 022.
     SetUmask,
     /// Set a resource limit.
-    Limit {
-        /// Which.
-        resource: Resource,
-        /// The soft limit.
-        soft: u64,
-        /// The hard limit.
-        hard: u64,
-    },
+    Limit(Limit),
     /// Join a new session keyring.
     JoinOwnKeyring,
     /// exec never gives privilege.
@@ -108,8 +101,20 @@ pub struct Ids {
     pub host_gid: u32,
 }
 
+/// A limit of a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limit {
+    /// Which.
+    pub resource: Resource,
+    /// The soft limit.
+    pub soft: u64,
+    /// The hard limit.
+    pub hard: u64,
+}
+
 /// A resource with a limit (getrlimit(2)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Resource {
     /// Open descriptors.
@@ -192,7 +197,7 @@ impl Step {
             Self::MountSharedMemory { bytes } => format!("mount /dev/shm ({} MiB)", bytes >> 20),
             Self::EnterRoot => "enter the new root and drop the old one".into(),
             Self::SetUmask => "set umask 022".into(),
-            Self::Limit { resource, soft, hard } => {
+            Self::Limit(Limit { resource, soft, hard }) => {
                 let name = match resource {
                     Resource::OpenFiles => "open files",
                     Resource::CoreSize => "core size",

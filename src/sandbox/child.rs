@@ -6,14 +6,14 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::init;
+use super::init::{self, Realm};
 use super::message::{GO, List, Message};
 use super::program::{Op, Program, RootMount, Streams};
 use crate::plan::step::Expect;
 use crate::sys::clone::{self, exit_now};
 use crate::sys::errno::{Call, CallError, Errno};
 use crate::sys::mount::{self, MountFlags};
-use crate::sys::{fdpass, ns, process, pty};
+use crate::sys::{event, fdpass, ns, process, pty};
 
 /// What PID 1 is called inside.
 const INIT_NAME: &CStr = c"sbx-init";
@@ -36,9 +36,37 @@ pub fn run(program: &Program, control: BorrowedFd<'_>) -> ! {
         give_up(List::Setup, 0, error, control);
     }
     perform(&program.setup, List::Setup, program, &mut state, control);
-    // Nothing is open that exec would pass on, so this changes nothing; but where it is refused, PID 1 could not close
-    // its own descriptors either once the command runs.
-    if let Err(error) = hand_over(program, &mut state, control).and_then(|()| process::cloexec_from(3)) {
+    if let Err(error) = hand_over(&state, control) {
+        give_up(List::Setup, program.setup.len().saturating_sub(1), error, control);
+    }
+    begin(program, state, Realm::Everything, control)
+}
+
+/// The life of what `sbx enter` has begun in a sandbox. Closed to inspection it is from the door on, for its memory is
+/// still that of sbx outside.
+///
+/// Its parent is outside of the pid namespace, which could not end before that has reaped it. So it leaves everything to
+/// a child and ends at once: an orphan whose parent was inside is PID 1's to reap.
+pub fn enter(program: &Program, control: BorrowedFd<'_>) -> ! {
+    let mut state = State::default();
+    match clone::fork() {
+        Err(error) => give_up(List::Setup, 0, error, control),
+        Ok(0) => {}
+        Ok(_) => exit_now(0),
+    }
+    event::keep_children();
+    if let Err(error) = process::adopt_orphans() {
+        give_up(List::Setup, 0, error, control);
+    }
+    perform(&program.setup, List::Setup, program, &mut state, control);
+    begin(program, state, Realm::Descendants, control)
+}
+
+/// Starts the command and stays with it.
+fn begin(program: &Program, mut state: State, realm: Realm, control: BorrowedFd<'_>) -> ! {
+    // Nothing is open that exec would pass on, so the latter changes nothing; but where it is refused, our own descriptors
+    // could not be closed either once the command runs.
+    if let Err(error) = open_terminal(program, &mut state, control).and_then(|()| process::cloexec_from(3)) {
         give_up(List::Setup, program.setup.len().saturating_sub(1), error, control);
     }
     match clone::fork() {
@@ -47,22 +75,25 @@ pub fn run(program: &Program, control: BorrowedFd<'_>) -> ! {
             perform(&program.start, List::Start, program, &mut state, control);
             exit_now(1)
         }
-        Ok(command) => init::serve(command, control),
+        Ok(command) => init::serve(command, realm, control),
     }
 }
 
-/// Sends the launcher what it needs to look into the sandbox from outside: the root, the upper layer, the terminal.
-fn hand_over(program: &Program, state: &mut State, control: BorrowedFd<'_>) -> Result<(), CallError> {
+/// Sends the launcher what it needs to look into the sandbox from outside: the root and the upper layer.
+fn hand_over(state: &State, control: BorrowedFd<'_>) -> Result<(), CallError> {
     let (Some(root), Some(upper)) = (&state.root, &state.upper) else {
         return Err(CallError::mismatch(Call::mount));
     };
-    let ready = Message::Ready.encode();
+    fdpass::send(control, &Message::Ready.encode(), &[root.as_fd(), upper.as_fd()])
+}
+
+/// Makes the command's terminal, if it gets one, and sends its outer end out. It is opened in the mount of devpts itself,
+/// where no command can put anything of its own.
+fn open_terminal(program: &Program, state: &mut State, control: BorrowedFd<'_>) -> Result<(), CallError> {
     if matches!(program.streams, Streams::Terminal) {
-        let pair = pty::open_pair(c"/dev/ptmx")?;
-        fdpass::send(control, &ready, &[root.as_fd(), upper.as_fd(), pair.master.as_fd()])?;
+        let pair = pty::open_pair(c"/dev/pts/ptmx")?;
+        fdpass::send(control, &Message::Terminal.encode(), &[pair.master.as_fd()])?;
         state.terminal = Some(pair);
-    } else {
-        fdpass::send(control, &ready, &[root.as_fd(), upper.as_fd()])?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::changes::ChangesError;
+use super::enter::EnterError;
 use super::outputs::OutputError;
 use super::refusal::Refusal;
 use super::relay::RelayError;
@@ -67,6 +68,9 @@ pub enum SandboxError {
         /// Why.
         errno: Errno,
     },
+    /// A running sandbox can't be entered.
+    #[error(transparent)]
+    Enter(#[from] EnterError),
     /// PID 1 was killed from outside.
     #[error("the sandbox was killed from outside")]
     Vanished,
@@ -103,6 +107,7 @@ impl SandboxError {
             | Self::KeptMemory
             | Self::Streams(_)
             | Self::Refused(_)
+            | Self::Enter(_)
             | Self::Vanished
             | Self::Relay(_)
             | Self::Network(_)
@@ -117,6 +122,7 @@ impl SandboxError {
         match self {
             Self::Plan(error) => error.hint(),
             Self::Refused(refusal) => refusal.hint.clone(),
+            Self::Enter(error) => error.hint(),
             Self::Network(error) => error.hint(),
             Self::NotFound { program, path } if program.contains('/') => {
                 Some(format!("is it an input, and is the interpreter that its first line names there? ({path})"))

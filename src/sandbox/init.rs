@@ -1,7 +1,8 @@
-//! PID 1 of the sandbox: reaps orphans, passes signals on, and reports only when every process is dead and reaped.
+//! Who stays with a command: reaps orphans, passes signals on, and reports only when every process is dead and reaped.
+//! PID 1 does so for a run; for what `sbx enter` starts a process beside it does.
 //!
-//! It holds the control socket and nothing else. When the socket ends, the launcher is gone, and PID 1 ends; the kernel
-//! then kills whatever else is in the pid namespace (pid_namespaces(7)).
+//! It holds the control socket and nothing else. When the socket ends, the launcher is gone. PID 1 ends then, and the
+//! kernel kills whatever else is in the pid namespace (pid_namespaces(7)); the other kills what is its own first.
 
 use std::os::fd::BorrowedFd;
 
@@ -10,8 +11,41 @@ use crate::sys::clone::{self, Wait, WaitStatus, exit_now};
 use crate::sys::event::{self, Interest, Signals, signal};
 use crate::sys::{fdpass, process};
 
+/// Which processes end with the command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Realm {
+    /// All of the pid namespace; for PID 1.
+    Everything,
+    /// The own descendants; for one that gets what they orphan (`PR_SET_CHILD_SUBREAPER`).
+    Descendants,
+}
+
+impl Realm {
+    /// Kills and reaps the rest. A fork under way fails or is seen at the next turn: whoever forks is being killed, and
+    /// what a dead process leaves is here before that can be reaped.
+    fn end(self) {
+        loop {
+            match self {
+                Self::Everything => clone::kill(-1, signal::KILL),
+                Self::Descendants => clone::kill_children(),
+            }
+            if clone::wait_any(Wait::Block).is_none() {
+                break;
+            }
+        }
+    }
+
+    /// Sends a signal to all, as far as they can be named.
+    fn signal(self, command: i32, number: i32) {
+        match self {
+            Self::Everything => clone::kill(-1, number),
+            Self::Descendants => clone::kill(-command, number),
+        }
+    }
+}
+
 /// Serves until the command has ended.
-pub fn serve(command: i32, control: BorrowedFd<'_>) -> ! {
+pub fn serve(command: i32, realm: Realm, control: BorrowedFd<'_>) -> ! {
     if process::close_from(0, Some(control)).is_err() {
         exit_now(1);
     }
@@ -28,16 +62,10 @@ pub fn serve(command: i32, control: BorrowedFd<'_>) -> ! {
             status = reap(command);
         }
         if ready[1].read {
-            obey(command, control);
+            obey(command, realm, control);
         }
     }
-    // Everything that the command left behind dies now; a fork under way fails, for its parent is being killed.
-    loop {
-        clone::kill(-1, signal::KILL);
-        if clone::wait_any(Wait::Block).is_none() {
-            break;
-        }
-    }
+    realm.end();
     let _ = fdpass::send(control, &Message::Ended(status.unwrap_or(WaitStatus(0))).encode(), &[]);
     exit_now(0)
 }
@@ -53,7 +81,7 @@ fn reap(command: i32) -> Option<WaitStatus> {
     found
 }
 
-fn obey(command: i32, control: BorrowedFd<'_>) {
+fn obey(command: i32, realm: Realm, control: BorrowedFd<'_>) {
     let mut byte = [0];
     match fdpass::receive(control, &mut byte) {
         Ok(None) => {}
@@ -65,10 +93,15 @@ fn obey(command: i32, control: BorrowedFd<'_>) {
                     clone::kill(command, number.into());
                 }
             }
-            Request::Freeze => clone::kill(-1, signal::STOP),
-            Request::Thaw => clone::kill(-1, signal::CONT),
+            Request::Freeze => realm.signal(command, signal::STOP),
+            Request::Thaw => realm.signal(command, signal::CONT),
         },
         // The launcher is gone.
-        _ => exit_now(1),
+        _ => {
+            if realm == Realm::Descendants {
+                realm.end();
+            }
+            exit_now(1)
+        }
     }
 }

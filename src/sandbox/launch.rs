@@ -9,39 +9,44 @@ use crate::sys::door::{self, Door};
 use crate::sys::errno::CallError;
 use crate::sys::{fdpass, process};
 
-/// A sandbox's PID 1, seen from outside. Dropping it kills the sandbox and waits for its end: no path out of sbx leaves
-/// a process behind.
+/// A sandbox's PID 1, or what watches over a command that has entered, seen from outside. Dropping it ends what it stands
+/// for: no path out of sbx leaves a process behind.
 #[derive(Debug)]
 pub struct Init {
-    pid: i32,
-    pidfd: OwnedFd,
-    reaped: bool,
+    /// PID 1 and a descriptor of it, until it is reaped; none for what is not our child.
+    process: Option<(i32, OwnedFd)>,
     /// Our end of the control socket.
     pub control: OwnedFd,
 }
 
 impl Init {
-    /// Kills PID 1, and with it everything inside.
+    /// The process id of PID 1, as the caller sees it.
+    pub fn pid(&self) -> Option<i32> {
+        self.process.as_ref().map(|(pid, _)| *pid)
+    }
+
+    /// Kills PID 1, and with it everything inside. Whoever watches over a command that has entered kills that and all
+    /// that it started when the socket ends.
     pub fn kill(&self) {
-        clone::kill_by(&self.pidfd, crate::sys::event::signal::KILL);
+        match &self.process {
+            Some((_, pidfd)) => clone::kill_by(pidfd, crate::sys::event::signal::KILL),
+            None => fdpass::hang_up(self.control.as_fd()),
+        }
     }
 
     /// Waits for the end of PID 1: the kernel has taken the namespaces' processes and mounts down then.
     pub fn wait(&mut self) {
-        if !self.reaped {
+        if let Some((pid, _)) = self.process.take() {
             // An error means that somebody else reaped it: it is gone either way.
-            let _ = clone::wait_for(self.pid);
-            self.reaped = true;
+            let _ = clone::wait_for(pid);
         }
     }
 }
 
 impl Drop for Init {
     fn drop(&mut self) {
-        if !self.reaped {
-            self.kill();
-            self.wait();
-        }
+        self.kill();
+        self.wait();
     }
 }
 
@@ -60,7 +65,7 @@ pub fn launch(program: &Program, door: Option<Door<'_>>) -> Result<Init, CallErr
                 drop(ours);
                 child::run(program, theirs.as_fd())
             }
-            Forked::Parent { pid, pidfd } => Ok(Init { pid, pidfd, reaped: false, control: ours }),
+            Forked::Parent { pid, pidfd } => Ok(Init { process: Some((pid, pidfd)), control: ours }),
         };
     };
     let flags = program.flags.without(CloneFlags::USER.and(CloneFlags::NET));
@@ -68,5 +73,19 @@ pub fn launch(program: &Program, door: Option<Door<'_>>) -> Result<Init, CallErr
         process::close_copy(ours.as_fd());
         child::run(program, theirs.as_fd())
     })?;
-    Ok(Init { pid, pidfd, reaped: false, control: ours })
+    Ok(Init { process: Some((pid, pidfd)), control: ours })
+}
+
+/// Starts a process in the sandbox behind `door`: it performs the program's steps by itself, watches over the command and
+/// reports over the control socket. It is PID 1's child, not ours; what we start is only its parent for a moment.
+///
+/// # Errors
+/// When the socket or the process can't be made, or the door does not open. There is no process then.
+pub fn enter(program: &Program, door: Door<'_>) -> Result<Init, CallError> {
+    let (ours, theirs) = fdpass::pair()?;
+    door::clone3_through(door, CloneFlags::NONE, || {
+        process::close_copy(ours.as_fd());
+        child::enter(program, theirs.as_fd())
+    })?;
+    Ok(Init { process: None, control: ours })
 }

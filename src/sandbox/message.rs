@@ -27,9 +27,10 @@ pub enum Message {
         /// What the kernel said.
         error: CallError,
     },
-    /// The set-up is done; the message carries the root as the command will see it, the upper layer, and with a
-    /// terminal its master end.
+    /// The set-up is done; the message carries the root as the command will see it, and the upper layer.
     Ready,
+    /// The message carries the outer end of the sandbox's terminal.
+    Terminal,
     /// The message carries the user namespace, the net namespace, and the write end of a pipe from which PID 1 waits for
     /// [`GO`] before it goes on.
     Network,
@@ -58,6 +59,7 @@ impl Message {
                 bytes[8..12].copy_from_slice(&status.0.to_le_bytes());
             }
             Self::Network => bytes[0] = 4,
+            Self::Terminal => bytes[0] = 5,
         }
         bytes
     }
@@ -75,6 +77,7 @@ impl Message {
             2 => Some(Self::Ready),
             3 => Some(Self::Ended(WaitStatus(number))),
             4 => Some(Self::Network),
+            5 => Some(Self::Terminal),
             _ => None,
         }
     }
@@ -125,6 +128,7 @@ mod tests {
             Message::Failed { list: List::Setup, step: 7, error },
             Message::Failed { list: List::Start, step: 300, error },
             Message::Ready,
+            Message::Terminal,
             Message::Network,
             Message::Ended(WaitStatus(0x8b)),
         ] {

@@ -2,11 +2,13 @@
 
 pub mod changes;
 pub mod child;
+pub mod enter;
 mod error;
 pub mod facts;
 pub mod identity;
 pub mod init;
 pub mod launch;
+pub mod live;
 pub mod message;
 pub mod network;
 pub mod outputs;

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::path::GuestPath;
-use crate::plan::step::{Expect, Resource, Step};
+use crate::plan::step::{Expect, Limit, Resource, Step};
 use crate::plan::{Namespace, Plan};
 use crate::sys::clone::CloneFlags;
 use crate::sys::mount::MountFlags;
@@ -150,6 +150,15 @@ fn flag(namespace: Namespace) -> CloneFlags {
     }
 }
 
+/// The kernel's name of a resource.
+pub fn resource(resource: Resource) -> process::Resource {
+    match resource {
+        Resource::OpenFiles => process::Resource::OpenFiles,
+        Resource::CoreSize => process::Resource::CoreSize,
+        Resource::Stack => process::Resource::Stack,
+    }
+}
+
 fn text(text: String) -> io::Result<CString> {
     CString::new(text).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
 }
@@ -215,15 +224,9 @@ fn op(step: &Step, places: &Places<'_>) -> io::Result<Op> {
         )?,
         Step::EnterRoot => Op::EnterRoot,
         Step::SetUmask => Op::SetUmask,
-        Step::Limit { resource, soft, hard } => Op::Limit {
-            resource: match resource {
-                Resource::OpenFiles => process::Resource::OpenFiles,
-                Resource::CoreSize => process::Resource::CoreSize,
-                Resource::Stack => process::Resource::Stack,
-            },
-            soft: *soft,
-            hard: *hard,
-        },
+        Step::Limit(Limit { resource, soft, hard }) => {
+            Op::Limit { resource: self::resource(*resource), soft: *soft, hard: *hard }
+        }
         Step::JoinOwnKeyring => Op::JoinOwnKeyring,
         Step::ForbidNewPrivileges => Op::ForbidNewPrivileges,
         Step::DropCapabilities => Op::DropCapabilities,

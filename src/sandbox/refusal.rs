@@ -24,6 +24,11 @@ impl Refusal {
         Self { purpose: "make the sandbox's namespaces".into(), error, hint: cause(None, error, &Machine::read()) }
     }
 
+    /// The refusal to let a process in.
+    pub fn of_entry(error: CallError) -> Self {
+        Self { purpose: "enter the sandbox's namespaces".into(), error, hint: cause(None, error, &Machine::read()) }
+    }
+
     /// The refusal of one step.
     pub fn of_step(step: &Step, error: CallError) -> Self {
         Self { purpose: step.purpose(), error, hint: cause(Some(step), error, &Machine::read()) }

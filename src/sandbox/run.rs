@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::SystemTime;
 
 use super::changes::{self, Request as ChangesRequest};
+use super::live::{self, Announcement};
 use super::message::List;
 use super::network::{Network, Tell};
 use super::outputs::{self, Request as OutputsRequest};
@@ -19,11 +20,11 @@ use super::{Options, Outcome, Prepared, Request, SandboxError, Stdin, launch, pt
 use crate::config::model::{self, ScratchKind};
 use crate::path::GuestPath;
 use crate::plan::step::Step;
-use crate::plan::{Namespace, env};
+use crate::plan::{Namespace, Plan, env};
 use crate::record::{self, Changes, Exit, Output, Record};
 use crate::store::{Store, records};
 use crate::sys::clone::Ended;
-use crate::sys::errno::Errno;
+use crate::sys::errno::{CallError, Errno};
 use crate::sys::event::{Signals, signal};
 use crate::sys::process;
 
@@ -56,9 +57,10 @@ pub fn execute(
     let id = records::new_run_id(started);
     let mut network = Network::prepare(&request.settings.network)?;
     let scratch = Scratch::make(store.path(), &id)?;
-    let supervised = supervised(store, prepared, options, &scratch, &mut network, tell, clock);
+    let launch = Launch { store, request, prepared, options, id: &id, started, scratch: &scratch };
+    let supervised = supervised(&launch, &mut network, tell, clock);
     let traffic = network.stop(tell);
-    let mut run = Collected::of(supervised, request, prepared);
+    let mut run = Collected::of(supervised, prepared);
     if run.failure.is_none() && run.exit.code == 0 {
         clock.phase("outputs");
         match bring_back(store, request, &run, &id) {
@@ -123,16 +125,25 @@ pub fn execute(
     Ok(Outcome { record, notes, failure: run.failure, reraise: run.reraise })
 }
 
+/// What a launch is made of.
+struct Launch<'a> {
+    store: &'a Store,
+    request: &'a Request,
+    prepared: &'a Prepared,
+    options: &'a Options,
+    id: &'a str,
+    started: SystemTime,
+    scratch: &'a Scratch,
+}
+
 /// Makes the sandbox and stays with it until it is over.
 fn supervised(
-    store: &Store,
-    prepared: &Prepared,
-    options: &Options,
-    scratch: &Scratch,
+    launch: &Launch<'_>,
     network: &mut Network,
     tell: Tell<'_>,
     clock: &mut Phases,
 ) -> Result<Remains, SandboxError> {
+    let Launch { store, prepared, options, scratch, .. } = launch;
     let relative = scratch.relative();
     let places = Places { store: store.path(), scratch: &relative, lower: &prepared.lower };
     let (streams, carried) = streams(options.stdin).map_err(SandboxError::Streams)?;
@@ -142,13 +153,32 @@ fn supervised(
     let init = launch::launch(&program, None).map_err(Refusal::of_launch)?;
     // Our copies of the command's ends must go, or the streams would never end.
     drop(program);
+    if let Some(pid) = init.pid() {
+        announce(launch, pid);
+    }
     clock.phase("command");
     let mut terminal = pty::Outer::default();
     Supervisor::new(init, &signals, carried, prepared.plan.time_limit).run(&mut terminal, network, tell)
 }
 
+/// Tells `sbx ps` and the others, while PID 1 is busy with its steps.
+fn announce(launch: &Launch<'_>, init: i32) {
+    let plan = &launch.prepared.plan;
+    let announcement = Announcement {
+        id: launch.id,
+        project: &launch.request.project_root,
+        task: launch.request.task.as_deref(),
+        command: &plan.argv,
+        cwd: plan.directory.as_str(),
+        started: &records::timestamp(launch.started),
+        init,
+        limits: plan.limits(),
+    };
+    live::announce(&launch.scratch.path(), announcement);
+}
+
 /// The command's ends of its streams, and the relays that carry them.
-fn streams(stdin: Stdin) -> io::Result<(Streams, Option<Carried>)> {
+pub(super) fn streams(stdin: Stdin) -> io::Result<(Streams, Option<Carried>)> {
     if stdin == Stdin::Terminal {
         return Ok((Streams::Terminal, None));
     }
@@ -185,7 +215,7 @@ struct Collected {
 }
 
 impl Collected {
-    fn of(supervised: Result<Remains, SandboxError>, request: &Request, prepared: &Prepared) -> Self {
+    fn of(supervised: Result<Remains, SandboxError>, prepared: &Prepared) -> Self {
         let mut this = Self {
             exit: Exit { code: 125, signal: None, reason: "failed".into(), error: None },
             failure: None,
@@ -222,7 +252,7 @@ impl Collected {
                 this.ended(128 + number, Some(number), "signalled");
                 this.reraise = (number == signal::INT).then_some(number);
             }
-            End::Failed { list, step, error } => this.fail(failed_step(request, prepared, list, step, error)),
+            End::Failed { list, step, error } => this.fail(failed_step(&prepared.plan, list, step, error)),
             End::Vanished => this.fail(SandboxError::Vanished),
         }
         (this.root, this.upper) = (remains.root, remains.upper);
@@ -263,17 +293,10 @@ impl Collected {
     }
 }
 
-/// The words for a step that failed inside.
-fn failed_step(
-    request: &Request,
-    prepared: &Prepared,
-    list: List,
-    step: u16,
-    error: crate::sys::errno::CallError,
-) -> SandboxError {
-    let plan = &prepared.plan;
+/// The words for a step of `plan` that failed inside.
+pub(super) fn failed_step(plan: &Plan, list: List, step: u16, error: CallError) -> SandboxError {
     let steps = if list == List::Setup { &plan.setup } else { &plan.start };
-    let program = request.argv[0].clone();
+    let program = plan.argv[0].clone();
     match steps.get(usize::from(step)) {
         Some(Step::Execute) if matches!(error.errno, Errno::ENOENT | Errno::ENOTDIR) => {
             let path = if program.contains('/') { &program } else { plan.environment.get("PATH").unwrap_or(&program) };

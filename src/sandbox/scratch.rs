@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::live;
 use crate::sys::beneath;
 
 /// Scratch directories can't be made or removed.
@@ -88,7 +89,7 @@ impl Scratch {
     pub fn keep(self) -> Result<PathBuf, ScratchError> {
         // Only the upper layer is of use; the kernel's own directories in the others are closed even to their owner.
         let directory = File::open(self.path()).map_err(failed("open", &self.path()))?;
-        for name in ["work", "root", "memory"] {
+        for name in ["work", "root", "memory", live::NAME] {
             beneath::remove_tree(&directory, name.as_ref())
                 .map_err(|error| failed("remove", &self.path().join(&error.path))(error.source))?;
         }

@@ -276,8 +276,12 @@ impl<'a> Supervisor<'a> {
         };
         match Message::decode(&bytes[..received.length]) {
             Some(Message::Ready) => {
-                let [root, upper, master] = received.descriptors;
-                (self.root, self.upper, self.terminal) = (root, upper, master);
+                let [root, upper, _] = received.descriptors;
+                (self.root, self.upper) = (root, upper);
+            }
+            Some(Message::Terminal) => {
+                let [master, ..] = received.descriptors;
+                self.terminal = master;
                 if let Some(master) = &self.terminal {
                     self.carried = Some(terminal.attach(master)?);
                 }

@@ -127,6 +127,16 @@ fn records(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
+/// The id of a recorded run of any project that `is_meant`; `None` when there is none, or no record can be listed.
+pub fn find_id(store: &Path, is_meant: impl Fn(&str) -> bool) -> Option<String> {
+    let projects = fs::read_dir(store.join("runs")).ok()?.flatten();
+    let ids = projects.filter_map(|project| records(&project.path()).ok()).flatten().filter_map(|path| {
+        let id = path.file_stem()?.to_str()?;
+        is_meant(id).then(|| id.to_owned())
+    });
+    ids.max()
+}
+
 /// Temporary files of killed writers.
 fn abandoned(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();

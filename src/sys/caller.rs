@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, raise, signal, sigprocmask};
-use nix::unistd::{User, getegid, geteuid, getgid, getuid};
+use nix::unistd::{Uid, User, getegid, geteuid, getgid, getuid};
 
 /// Whether a set-user-id or set-group-id bit gave this process ids that are not its caller's.
 pub fn is_setid() -> bool {
@@ -18,6 +18,11 @@ pub fn is_setid() -> bool {
 /// The home directory that the user database names for the caller; `None` without an entry.
 pub fn home_directory() -> Option<PathBuf> {
     User::from_uid(getuid()).ok().flatten().map(|user| user.dir)
+}
+
+/// The name that the user database has for `uid`.
+pub fn user_name(uid: u32) -> Option<String> {
+    User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name)
 }
 
 /// A copy of the descriptor with the number `number`, which the caller opened for writing.

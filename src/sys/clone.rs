@@ -4,7 +4,7 @@
     reason = "clone3 has no safe wrapper; fork and wait need raw calls in a child without libc's bookkeeping"
 )]
 
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use super::errno::{Call, CallError, check};
 
@@ -185,9 +185,32 @@ pub fn kill(pid: i32, signal: i32) {
     unsafe { libc::kill(pid, signal) };
 }
 
+/// Kills the children of the calling thread, as far as `/proc` (which must be that of its pid namespace) lists them:
+/// those that come while it reads may be missed, so call it until [`wait_any`] finds none. Without the list
+/// (`CONFIG_PROC_CHILDREN`) nothing is killed.
+pub fn kill_children() {
+    let Ok(list) = super::mount::open_file(c"/proc/thread-self/children", false) else { return };
+    let (mut buffer, mut pid) = ([0; 512], 0);
+    loop {
+        // SAFETY: the buffer is valid for the length passed.
+        let got = unsafe { libc::read(list.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
+        let Ok(length @ 1..) = usize::try_from(got) else { break };
+        // Ids in decimal, a space after each.
+        for byte in &buffer[..length] {
+            match byte {
+                b'0'..=b'9' => pid = pid * 10 + i32::from(byte - b'0'),
+                _ if pid > 0 => {
+                    kill(pid, libc::SIGKILL);
+                    pid = 0;
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
 /// Sends a signal to exactly the process of `pidfd`.
 pub fn kill_by(pidfd: &OwnedFd, signal: i32) {
-    use std::os::fd::AsRawFd;
     // SAFETY: the descriptor is open for the duration of the call; a null siginfo is allowed.
     unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, 0, 0) };
 }

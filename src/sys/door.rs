@@ -27,7 +27,13 @@ pub enum Door<'a> {
     /// Every namespace of the process behind a pidfd, as they are for that process itself (Linux 5.8). PID 1 of a sandbox
     /// is not in its time namespace, the others are. The new process is closed to inspection (`PR_SET_DUMPABLE` 0), for
     /// its memory is still the caller's and those inside are neighbours; exec(2) opens it again.
-    Process(BorrowedFd<'a>),
+    Process {
+        /// The process.
+        process: BorrowedFd<'a>,
+        /// What is not entered, for it is the caller's own already: nobody may enter a namespace of another owner, not even
+        /// the one that he is in.
+        except: CloneFlags,
+    },
 }
 
 /// The stack of the helper, and of its child until that executes something else, in bytes.
@@ -113,7 +119,7 @@ pub fn clone3_through<F: FnOnce() -> Infallible>(
     // memory (setns(2)).
     let memory = match door {
         Door::Pair { .. } => libc::CLONE_VM,
-        Door::Process(_) => 0,
+        Door::Process { .. } => 0,
     };
     let how = memory | libc::CLONE_VFORK | libc::CLONE_FILES | libc::SIGCHLD;
     // SAFETY: `helper` gets the task that it is made for, which outlives it, for this thread waits; it runs on a stack
@@ -169,7 +175,7 @@ fn enter(door: Door<'_>) -> Result<(), CallError> {
             super::process::die_with_parent()?;
             setns(net, libc::CLONE_NEWNET)
         }
-        Door::Process(process) => {
+        Door::Process { process, except } => {
             dumpable(0)?;
             let all = libc::CLONE_NEWUSER
                 | libc::CLONE_NEWNS
@@ -179,7 +185,7 @@ fn enter(door: Door<'_>) -> Result<(), CallError> {
                 | libc::CLONE_NEWUTS
                 | libc::CLONE_NEWCGROUP
                 | libc::CLONE_NEWTIME;
-            setns(process, all)?;
+            setns(process, all & !(except.bits() as libc::c_int))?;
             dumpable(0)?;
             super::process::die_with_parent()
         }
@@ -193,7 +199,7 @@ fn close_door(door: Door<'_>) {
             super::process::close_copy(user);
             super::process::close_copy(net);
         }
-        Door::Process(process) => super::process::close_copy(process),
+        Door::Process { process, .. } => super::process::close_copy(process),
     }
 }
 
@@ -251,6 +257,10 @@ mod tests {
         }
     }
 
+    fn whole(process: BorrowedFd<'_>) -> Door<'_> {
+        Door::Process { process, except: CloneFlags::NONE }
+    }
+
     fn end_of(pid: i32) -> Ended {
         clone::wait_for(pid).unwrap().decode()
     }
@@ -288,7 +298,7 @@ mod tests {
         };
         let expected = fs::metadata(format!("/proc/{sleeping}/ns/net")).unwrap().ino();
         // The caller's own number for the child, not the one inside, which is 2.
-        let (pid, child) = clone3_through(Door::Process(pidfd.as_fd()), CloneFlags::NONE, || {
+        let (pid, child) = clone3_through(whole(pidfd.as_fd()), CloneFlags::NONE, || {
             // SAFETY: no arguments.
             let own = unsafe { libc::getpid() };
             exit_now(own)
@@ -297,7 +307,7 @@ mod tests {
         assert!(pid > 2);
         assert_eq!(end_of(pid), Ended::Exited(2));
         drop(child);
-        let (pid, _pidfd) = clone3_through(Door::Process(pidfd.as_fd()), CloneFlags::NONE, || {
+        let (pid, _pidfd) = clone3_through(whole(pidfd.as_fd()), CloneFlags::NONE, || {
             loop {
                 // SAFETY: no arguments.
                 unsafe { libc::pause() };
@@ -321,7 +331,7 @@ mod tests {
         let door = Door::Pair { user: own[0].as_fd(), net: own[1].as_fd() };
         let error = clone3_through(door, CloneFlags::NONE, never).unwrap_err();
         assert_eq!((error.call, error.errno), (Call::setns, Errno::EINVAL));
-        let error = clone3_through(Door::Process(own[0].as_fd()), CloneFlags::NONE, never).unwrap_err();
+        let error = clone3_through(whole(own[0].as_fd()), CloneFlags::NONE, never).unwrap_err();
         assert_eq!(error.call, Call::setns);
         let Some((sleeping, pidfd)) = sleeper(CloneFlags::NET) else { return };
         let user = namespace(sleeping, "user");

@@ -16,6 +16,8 @@ impl Errno {
     pub const EPERM: Self = Self(libc::EPERM);
     /// No such file or directory.
     pub const ENOENT: Self = Self(libc::ENOENT);
+    /// No such process.
+    pub const ESRCH: Self = Self(libc::ESRCH);
     /// Permission denied.
     pub const EACCES: Self = Self(libc::EACCES);
     /// Not a directory.
@@ -84,7 +86,7 @@ macro_rules! calls {
 }
 calls! {
     bind capset chdir chmod clone clone3 close_range dup2 execve fchdir fork fstat fstatfs ioctl keyctl listen
-    mkdirat mmap mount mount_setattr move_mount open open_tree openat2 personality pipe2 pivot_root poll prctl read
+    mkdirat mmap mount mount_setattr move_mount open open_tree openat2 personality pidfd_open pipe2 pivot_root poll prctl read
     recvmsg sendmsg setdomainname setgroups sethostname setns setrlimit setsid setsockopt signalfd sigprocmask
     socket socketpair umount2 unshare waitid write
 }

@@ -68,8 +68,7 @@ impl Signals {
     /// # Errors
     /// As signalfd(2).
     pub fn route(signals: &[i32]) -> Result<Self, CallError> {
-        // SAFETY: SIG_DFL is a valid action.
-        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+        keep_children();
         let mut set = set_of(&[]);
         for signal in signals.iter().filter(|signal| !is_ignored(**signal)) {
             // SAFETY: the set is initialised and the number valid.
@@ -113,6 +112,19 @@ impl Drop for Signals {
         // SAFETY: the set is one that the kernel gave us.
         unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const self.before, std::ptr::null_mut()) };
     }
+}
+
+/// The kernel reaps this process's children from now on, at the moment of their end; wait(2) fails with ECHILD. A child
+/// inherits it until [`keep_children`].
+pub fn leave_children_to_the_kernel() {
+    // SAFETY: SIG_IGN is a valid action.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}
+
+/// Ended children of this process wait to be reaped, as usual.
+pub fn keep_children() {
+    // SAFETY: SIG_DFL is a valid action.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
 }
 
 /// Stops this process until somebody continues it.

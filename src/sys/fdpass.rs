@@ -74,6 +74,12 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]
     }
 }
 
+/// Ends the connection for both sides; descriptors of it stay open.
+pub fn hang_up(socket: BorrowedFd<'_>) {
+    // SAFETY: an open descriptor and an integer. It fails only when the peer is gone, which is as good.
+    unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
+}
+
 /// One received message.
 #[derive(Debug, Default)]
 pub struct Received {

@@ -16,6 +16,7 @@ pub mod mount;
 pub mod netlink;
 pub mod ns;
 pub mod probe;
+pub mod proc;
 pub mod process;
 pub mod pty;
 pub mod socket;

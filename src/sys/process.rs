@@ -19,6 +19,14 @@ pub fn die_with_parent() -> Result<(), CallError> {
     prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong).map(drop)
 }
 
+/// What this process's descendants orphan becomes its child (PR_SET_CHILD_SUBREAPER(2const)).
+///
+/// # Errors
+/// As prctl(2).
+pub fn adopt_orphans() -> Result<(), CallError> {
+    prctl(libc::PR_SET_CHILD_SUBREAPER, 1).map(drop)
+}
+
 /// Closes `/proc/PID` of this process to everybody without privilege over its memory's owner: no ptrace, no `environ`,
 /// no `fd`, no `exe`.
 ///

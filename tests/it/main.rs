@@ -11,6 +11,7 @@ mod config;
 mod isolation;
 mod layers;
 mod life;
+mod live;
 mod many;
 mod names;
 mod outputs;

@@ -172,7 +172,8 @@ fn connections_end_with_the_run() {
     let server = servers::lines("127.0.0.1");
     let project = Project::new().config(&allow(server.port));
     let code = format!(
-        "connection = connect('{NAME}', {})\nconnection.sendall(b'half\\n')\nprint('up')\ntime.sleep(600)",
+        "connection = connect('{NAME}', {})\nconnection.sendall(b'half\\n')\nread_all(connection)\n\
+         print('up')\ntime.sleep(600)",
         server.port
     );
     for signal in ["TERM", "KILL"] {
