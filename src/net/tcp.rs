@@ -306,9 +306,7 @@ impl Connection {
         let way = &mut self.ways[way];
         way.refused = true;
         // With bytes in it, it is no pipe for anybody else.
-        if let Some(pipe) = way.pipe.take()
-            && way.held == 0
-        {
+        if let Some(pipe) = way.pipe.take().filter(|_| way.held == 0) {
             engine.pipes.give_back(pipe);
         }
         way.held = 0;
@@ -491,9 +489,9 @@ impl Connection {
     /// The run ended before the connection did.
     pub(super) fn cut_off(&self, ledger: &mut Ledger) {
         self.count(ledger);
-        let from_inside = &self.ways[if self.inward { SERVER } else { CLIENT }];
+        // What the command has ended is over, though the other side has not answered that yet.
+        let from_inside = &self.ways[usize::from(self.inward)];
         if from_inside.end == Some(End::Orderly) && from_inside.held == 0 {
-            // The command ended it, and the other side has not answered that yet.
             return ledger.close(&self.place, None);
         }
         for fd in [CLIENT, SERVER].into_iter().filter_map(|side| self.fd(side)) {
