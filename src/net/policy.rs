@@ -52,16 +52,7 @@ pub fn allows_address(rules: &Rules, address: IpAddr, protocol: Protocol, port: 
 }
 
 fn reaches(prefix: Prefix, address: IpAddr) -> bool {
-    contains(prefix, address) && !is_inner(address) && (!address.is_loopback() || prefix.address().is_loopback())
-}
-
-fn contains(prefix: Prefix, address: IpAddr) -> bool {
-    let length = u32::from(prefix.length());
-    match (prefix.address(), address) {
-        (IpAddr::V4(first), IpAddr::V4(address)) => (first.to_bits() ^ address.to_bits()).leading_zeros() >= length,
-        (IpAddr::V6(first), IpAddr::V6(address)) => (first.to_bits() ^ address.to_bits()).leading_zeros() >= length,
-        _ => false,
-    }
+    prefix.contains(address) && !is_inner(address) && (!address.is_loopback() || prefix.address().is_loopback())
 }
 
 /// Whether the address is one of those that a sandbox gives to itself, its resolver and its names.
@@ -215,3 +206,7 @@ pub fn allow_line(protocol: Protocol, peer: &str, port: u16) -> String {
 pub fn pin_line(name: &str, address: IpAddr) -> String {
     format!("hosts = {{ \"{name}\" = \"{address}\" }}")
 }
+
+#[cfg(test)]
+#[path = "policy_tests.rs"]
+mod tests;

@@ -38,7 +38,7 @@ const BUFFER: usize = 64 * 1024;
 /// How long to wait where the machine has no descriptor or memory to spare.
 pub(super) const PAUSE: Duration = Duration::from_millis(50);
 /// How many more times the relay looks at its sockets when it is to stop, while there is something.
-const LAST_TURNS: usize = 16;
+const LAST_TURNS: usize = 4;
 /// Descriptors that sbx needs besides the relay's.
 const SPARE: usize = 128;
 /// What a connection has open at the most: two sockets, and a pipe each way while bytes are under way.
@@ -331,7 +331,7 @@ impl Engine {
         for entry in self.entries.drain().collect::<Vec<_>>() {
             match entry {
                 Entry::Connection(connection) => connection.cut_off(&mut self.ledger),
-                Entry::Flow(flow) => flow.count(&mut self.ledger),
+                Entry::Flow(flow) => flow.close(&mut self.ledger, None),
                 _ => {}
             }
         }

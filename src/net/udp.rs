@@ -284,17 +284,17 @@ impl Flow {
     }
 
     fn end(&self, engine: &mut Engine, key: Key, error: Option<String>) {
-        self.count(&mut engine.ledger);
-        engine.ledger.close(&self.place, error);
+        self.close(&mut engine.ledger, error);
         engine.flows.retain(|flow| *flow != key);
         if let Some(Entry::Port(port)) = engine.entries.get_mut(self.port) {
             port.flows.remove(&self.pair);
         }
     }
 
-    /// Notes what it has carried so far.
-    pub(super) fn count(&self, ledger: &mut Ledger) {
+    /// Notes what it has carried. One without an error is over when nobody says more, at the latest with the run.
+    pub(super) fn close(&self, ledger: &mut Ledger, error: Option<String>) {
         let (sent, received) = if self.inward { (self.back, self.forth) } else { (self.forth, self.back) };
         ledger.carried(&self.place, sent, received);
+        ledger.close(&self.place, error);
     }
 }
