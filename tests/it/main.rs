@@ -7,6 +7,7 @@ mod again;
 mod cli;
 mod commands;
 mod config;
+mod fetch;
 mod isolation;
 mod layers;
 mod life;
