@@ -8,6 +8,7 @@ mod cli;
 mod clients;
 mod commands;
 mod config;
+mod fetch;
 mod isolation;
 mod layers;
 mod life;

@@ -46,6 +46,8 @@ pub(crate) enum Feature {
     Sandbox,
     /// A C compiler named `cc`.
     Compiler,
+    /// The `openssl` command, to make certificates.
+    Openssl,
     /// The tests run as root (to prepare what an ordinary user can't).
     Root,
     /// IPv6, with `::1`.
@@ -66,6 +68,7 @@ impl Feature {
     pub(crate) fn lacking(self) -> Option<String> {
         match self {
             Self::Sandbox => sandbox_lacking(),
+            Self::Openssl => (!on_path("openssl")).then(|| "no openssl on PATH".to_owned()),
             Self::Compiler => (!on_path("cc")).then(|| "no C compiler (cc) on PATH".to_owned()),
             Self::Root => (!is_root()).then(|| "not root".to_owned()),
             Self::Ipv6 => {
