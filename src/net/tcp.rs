@@ -25,6 +25,8 @@ use super::tls::{self, Verdict};
 
 /// Fillings of a pipe that are carried before others have their turn.
 const FILLINGS: usize = 16;
+/// How long a name's addresses are waited for: more than the host's resolver takes by its own time-outs.
+const LOOK_UP: Duration = Duration::from_secs(60);
 /// How long an address is tried when there are more, and when it is the last.
 const DIAL: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(30));
 /// How long a TLS client has for its greeting once it has begun one.
@@ -91,7 +93,12 @@ impl Start {
                     connection.dial(engine, key)
                 }
                 None => match engine.resolver.ask(&name, key) {
-                    Ok(()) => true,
+                    Ok(()) => {
+                        let deadline = Instant::now() + LOOK_UP;
+                        connection.deadline = Some(deadline);
+                        engine.wake_at(deadline, key);
+                        true
+                    }
                     Err(error) => connection.end(engine, Some(format!("can't resolve {name}: {error}"))),
                 },
             },
@@ -173,7 +180,7 @@ pub(super) struct Connection {
     port: u16,
     stage: Stage,
     targets: VecDeque<SocketAddr>,
-    /// When the address that is dialled is given up.
+    /// When the look-up, or the address that is dialled, is given up.
     deadline: Option<Instant>,
     greeting: Watching,
     sides: [Side; 2],
@@ -281,6 +288,9 @@ impl Connection {
     /// Its time has come: an address doesn't answer, a greeting isn't whole, or there was no pipe to be had.
     pub(super) fn pass_time(&mut self, engine: &mut Engine, key: Key, now: Instant) -> bool {
         match (self.stage, self.deadline, self.greeting) {
+            (Stage::Resolving, Some(deadline), _) if now >= deadline => {
+                self.end(engine, Some("can't resolve the name: no answer in time".to_owned()))
+            }
             (Stage::Dialling, Some(deadline), _) if now >= deadline => {
                 self.last_error = Some("can't connect: no answer in time".to_owned());
                 self.dial(engine, key)
