@@ -428,7 +428,10 @@ impl Engine {
         if policy::allows_address(&self.rules, to.ip(), protocol, to.port()) {
             return Some(None);
         }
-        self.ledger.block(Refusal::address(protocol, to));
+        // A listener that takes every address takes the sandbox's own too; nothing was refused by a rule there.
+        if !policy::is_own(to.ip()) {
+            self.ledger.block(Refusal::address(protocol, to));
+        }
         None
     }
 
