@@ -13,6 +13,7 @@ mod life;
 mod live;
 mod many;
 mod outputs;
+mod pool;
 mod readme;
 mod rootfs;
 mod threats;
