@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::config::model::{Network, Rules, Sandbox, ScratchKind, Settings};
-use crate::inputs::Silent;
+use crate::inputs::{Proxies, Silent};
 use crate::sandbox::phases::Phases;
 use crate::sandbox::refusal::Refusal;
 use crate::sandbox::{self, Options, Request, SandboxError, Stdin};
@@ -134,6 +134,7 @@ fn run_true(cache: &Path, settings: Settings) -> Result<Option<SandboxError>, Sa
         argv: vec!["true".into()],
         working_directory: root,
         environment: std::collections::BTreeMap::new(),
+        proxies: Proxies::default(),
     };
     let mut clock = Phases::new();
     let prepared = sandbox::prepare(&store, &request, false, &Silent, &mut clock)?;

@@ -86,17 +86,18 @@ pub enum Command {
     ///
     /// Each fault is shown with its line, a caret and a hint. Then the top level and each task are prepared as for a
     /// run, so that a pattern that matches nothing or a mount that does not exist is found too; nothing is started.
-    /// The exit code is 1 when there is a fault.
+    /// What `[[fetch]]` names and the store lacks is fetched. The exit code is 1 when there is a fault.
     Check,
     /// Show what `run` would do, without doing it
     ///
     /// The words are those of `run`; without any it shows the plan of a shell with the settings of the top level. The
-    /// inputs are hashed and stored, as for a run.
+    /// inputs are hashed, fetched and stored, as for a run.
     Plan(Plan),
     /// Print the digests that identify the inputs and the run
     ///
     /// The digest of the input tree and, with a command or a task, that of the whole run: its Remote Execution API
-    /// action. The same content gives the same digest of the inputs on every machine and in every checkout.
+    /// action. The same content gives the same digest of the inputs on every machine and in every checkout. The inputs
+    /// are hashed, fetched and stored, as for a run.
     Hash(Hash),
     /// Show what the last run wrote, declared and undeclared
     ///

@@ -160,6 +160,7 @@ impl Context {
             task: subject.task,
             argv: subject.argv,
             working_directory: working_directory()?,
+            proxies: self.environment.proxies(),
         })
     }
 

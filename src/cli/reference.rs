@@ -33,7 +33,7 @@ const EXIT_CODES: [Item; 7] = [
     ),
 ];
 
-const VARIABLES: [Item; 8] = [
+const VARIABLES: [Item; 10] = [
     item("SBX_CONFIG", "The sandbox.toml to use when `--config` is not given."),
     item(
         "SBX_CACHE_DIR",
@@ -48,6 +48,11 @@ const VARIABLES: [Item; 8] = [
     ),
     item("XDG_CACHE_HOME", "Where the store is kept, in sbx below it."),
     item("HOME", "Where the store is kept, in .cache/sbx below it, when neither of the other two is set."),
+    item(
+        "http_proxy, https_proxy, all_proxy, no_proxy",
+        "Through which proxy `[[fetch]]` goes, by CONNECT or SOCKS, and which names and addresses are reached without one. The uppercase names count too.",
+    ),
+    item("SSL_CERT_FILE, SSL_CERT_DIR", "The certificates that `[[fetch]]` trusts instead of the machine's."),
 ];
 
 const FILES: [Item; 2] = [

@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use crate::config::model::{Config, Settings};
+use crate::inputs::Proxies;
 use crate::ui::{Colour, Verbosity};
 
 use super::args::{Global, When, Words};
@@ -129,6 +130,11 @@ impl Environment {
             When::Always => Colour::Always,
             When::Never => Colour::Never,
         })
+    }
+
+    /// The proxies for what is fetched; a value that is not UTF-8 counts as unset.
+    pub fn proxies(&self) -> Proxies {
+        Proxies::from_variables(|name| self.get(name).and_then(OsStr::to_str).map(str::to_owned))
     }
 
     /// Where the store is: `SBX_CACHE_DIR`, else `$XDG_CACHE_HOME/sbx`, else `.cache/sbx` in `HOME`, else in the home

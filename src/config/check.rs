@@ -8,14 +8,15 @@ use std::time::Duration;
 use super::fault::{Fault, Span};
 use super::file;
 use super::model::{
-    Config, Gitignore, HostName, KeptScratch, Mount, MountIdentity, Pattern, Publish, Rootfs, Rule, ScratchKind, Task,
+    Config, Fetch, FetchUrl, Gitignore, HostName, KeptScratch, Mount, MountIdentity, Pattern, Publish, Rootfs, Rule,
+    ScratchKind, Task,
 };
 use super::patterns;
 use super::read::{At, Must, Named};
 use super::relate;
 use super::rules;
 use super::values::{self, Bad};
-use crate::path::{GuestPath, RelPath};
+use crate::path::GuestPath;
 
 /// What the top level or a task sets, checked; `None` where it sets nothing.
 #[derive(Debug, Default)]
@@ -31,6 +32,7 @@ pub(super) struct Layer {
     pub(super) rootfs: Option<Root>,
     pub(super) mounts: Option<Vec<At<Mount>>>,
     pub(super) kept: Option<Vec<At<KeptScratch>>>,
+    pub(super) fetches: Option<Vec<Fetch>>,
     pub(super) host: Option<At<bool>>,
     pub(super) allow: Option<At<Vec<At<Rule>>>>,
     pub(super) publish: Option<At<Vec<Publish>>>,
@@ -63,6 +65,7 @@ impl Layer {
             rootfs: self.rootfs.or_else(|| top.rootfs.clone()),
             mounts: self.mounts.or_else(|| top.mounts.clone()),
             kept: self.kept.or_else(|| top.kept.clone()),
+            fetches: self.fetches.or_else(|| top.fetches.clone()),
             host: self.host.or_else(|| top.host.clone()),
             allow: self.allow.or_else(|| top.allow.clone()),
             publish: self.publish.or_else(|| top.publish.clone()),
@@ -141,6 +144,7 @@ impl Checker<'_> {
             rootfs: settings.rootfs.as_ref().and_then(|rootfs| self.rootfs(rootfs)),
             mounts: settings.mount.as_ref().map(|at| at.value.iter().filter_map(|mount| self.mount(mount)).collect()),
             kept: settings.scratch.as_ref().map(|at| self.kept(&at.value)),
+            fetches: settings.fetch.as_ref().map(|at| self.fetches(&at.value)),
             ..Layer::default()
         };
         if let Some(sandbox) = &settings.sandbox {
@@ -155,9 +159,6 @@ impl Checker<'_> {
         }
         if let Some(limits) = &settings.limits {
             self.limits(&limits.value, &mut layer);
-        }
-        for fetch in settings.fetch.iter().flat_map(|fetch| &fetch.value) {
-            self.fetch(fetch);
         }
         if let Some(digest) = &settings.outputs_sha256
             && self.value("`outputs_sha256`", digest, values::sha256).is_some()
@@ -414,23 +415,33 @@ impl Checker<'_> {
         }
     }
 
-    fn fetch(&mut self, fetch: &At<file::Fetch>) {
-        let file::Fetch { url: Must(url), sha256: Must(sha256), target: Must(target) } = &fetch.value;
-        if let Some(at) = url {
-            self.value("`fetch.url`", at, |text| match text.starts_with("https://") || text.starts_with("http://") {
-                true => Ok(()),
-                false => Err(Bad::new("is no URL that can be fetched").hint("it begins with `https://`")),
-            });
+    fn fetches(&mut self, list: &[At<file::Fetch>]) -> Vec<Fetch> {
+        let mut places: BTreeMap<String, &Span> = BTreeMap::new();
+        let mut fetches = Vec::new();
+        for fetch in list {
+            let file::Fetch { url: Must(url), sha256: Must(sha256), target: Must(target), unpack } = &fetch.value;
+            let url = url.as_ref().and_then(|at| self.value("`fetch.url`", at, FetchUrl::parse));
+            let sha256 = sha256.as_ref().and_then(|at| self.value("`fetch.sha256`", at, values::sha256));
+            let Some(at) = target else { continue };
+            let Some(target) = self.value("`fetch.target`", at, values::fetch_target) else { continue };
+            if let Some(first) = places.insert(target.to_string(), &at.span) {
+                let fault = Fault::new(&at.span, format!("two fetches have the target `{target}`"));
+                self.faults.push(fault.also(first, "the other").hint("give each its own place"));
+            }
+            if let (Some(url), Some(sha256)) = (url, sha256) {
+                let unpack = unpack.as_ref().is_some_and(|at| at.value);
+                fetches.push(Fetch { url, sha256: sha256.to_owned(), target, unpack });
+            }
         }
-        if let Some(at) = sha256 {
-            self.value("`fetch.sha256`", at, values::sha256);
+        for (place, span) in &places {
+            let above = place.match_indices('/').find_map(|(end, _)| places.get_key_value(&place[..end]));
+            if let Some((above, other)) = above {
+                let fault =
+                    Fault::new(span, format!("the target `{place}` is in `{above}`, the target of another fetch"));
+                self.faults.push(fault.also(other, "the other").hint("give each its own place"));
+            }
         }
-        if let Some(at) = target {
-            self.value("`fetch.target`", at, |text| {
-                RelPath::new(text).map_err(|error| Bad::new(format!("is no path in the project: {error}")))
-            });
-        }
-        self.unavailable("fetch", &fetch.span, "fetch the file beforehand and name it in `inputs`");
+        fetches
     }
 
     fn command(&mut self, Must(command): &Must<Vec<At<String>>>) -> Vec<String> {

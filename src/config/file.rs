@@ -37,7 +37,7 @@ section! {
         mount: Option<At<Vec<At<Mount>>>>,
         /// Writable directories kept between runs.
         scratch: Option<At<Vec<At<Scratch>>>>,
-        /// Files fetched outside, checked, then inputs like any other. Not available yet.
+        /// Files fetched outside, checked, then inputs like any other. A task replaces the whole list.
         fetch: Option<At<Vec<At<Fetch>>>>,
         /// What the command can reach. Default: loopback only.
         network: Option<At<Network>>,
@@ -149,14 +149,17 @@ section! {
 }
 
 section! {
-    /// A file fetched outside. Not available yet.
+    /// A file fetched outside of the sandbox; kept by its digest, so that it is fetched once.
     Fetch {
-        /// Where it is fetched from.
+        /// Where it is fetched from: https, http or file.
         url: Must<String>,
         /// Its SHA-256, 64 lowercase hexadecimal digits.
         sha256: Must<String>,
         /// Where it stands in the project.
         target: Must<String>,
+        /// It is an archive (tar, plain or by gzip or zstd, or zip), and the target is the directory of what it holds.
+        /// Default: false.
+        unpack: Option<At<bool>>,
     }
 }
 

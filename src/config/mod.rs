@@ -22,6 +22,7 @@ mod read;
 mod relate;
 pub mod rules;
 mod syntax;
+pub mod url;
 mod values;
 
 use std::fs::File;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use super::rules::{HostName, Peer, Ports, Prefix, Protocol, Publish, Rule, Rules};
+pub use super::url::{FetchUrl, Scheme};
 use crate::path::{GuestPath, RelPath};
 
 /// A whole `sandbox.toml`.
@@ -42,6 +43,8 @@ pub struct Settings {
     pub mounts: Vec<Mount>,
     /// Writable directories kept between runs.
     pub scratch: Vec<KeptScratch>,
+    /// What is fetched from elsewhere, to be inputs.
+    pub fetches: Vec<Fetch>,
     /// What the command can reach.
     pub network: Network,
     /// The environment beyond the fixed variables.
@@ -161,6 +164,19 @@ pub struct KeptScratch {
     pub name: String,
     /// Where it stands inside.
     pub target: GuestPath,
+}
+
+/// `[[fetch]]`: a file from elsewhere, an input like any other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetch {
+    /// Where it is fetched from, which is no part of the run's identity.
+    pub url: FetchUrl,
+    /// Its SHA-256, 64 hexadecimal digits.
+    pub sha256: String,
+    /// Where it stands in the project's tree; no two are at one place or within each other.
+    pub target: RelPath,
+    /// It is an archive, and `target` the directory of what it holds.
+    pub unpack: bool,
 }
 
 /// `[network]`

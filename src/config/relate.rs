@@ -29,6 +29,7 @@ pub(super) fn settle(layer: &Layer, faults: &mut Vec<Fault>) -> Settings {
         rootfs,
         mounts: layer.mounts.iter().flatten().map(|at| at.value.clone()).collect(),
         scratch: layer.kept.iter().flatten().map(|at| at.value.clone()).collect(),
+        fetches: layer.fetches.clone().unwrap_or_default(),
         network: reach(layer),
         env: Env {
             set: layer.set.iter().flatten().map(|(name, at)| (name.clone(), at.value.clone())).collect(),

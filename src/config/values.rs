@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::digest::parse_hex;
-use crate::path::GuestPath;
+use crate::path::{GuestPath, RelPath, STAGING_PREFIX};
 
 use super::model::Rootfs;
 
@@ -157,6 +157,17 @@ pub(super) fn open_files(number: i64) -> Result<u64, Bad> {
 pub(super) fn sha256(text: &str) -> Result<&str, Bad> {
     let hint = "64 lowercase hexadecimal digits";
     parse_hex(text).map(|_| text).ok_or_else(|| Bad::new("is no SHA-256").hint(hint))
+}
+
+/// Where something fetched stands in the project.
+pub(super) fn fetch_target(text: &str) -> Result<RelPath, Bad> {
+    let path = RelPath::new(text).map_err(|error| Bad::new(format!("is no path in the project: {error}")))?;
+    if path.as_str().split('/').any(|name| name.starts_with(STAGING_PREFIX)) {
+        return Err(
+            Bad::new(format!("has a name that begins with `{STAGING_PREFIX}`")).hint("such names are sbx's own")
+        );
+    }
+    Ok(path)
 }
 
 /// `oci:PATH@sha256:HEX`

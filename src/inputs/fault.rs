@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
+use super::fetch::FetchError;
 use super::ignored::Unreadable;
 use super::patterns::BadPattern;
 use crate::path::printable;
@@ -41,9 +42,33 @@ pub enum InputError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// Something can't be fetched.
+    #[error(transparent)]
+    Fetch(#[from] Box<FetchError>),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl From<FetchError> for InputError {
+    fn from(error: FetchError) -> Self {
+        Self::Fetch(Box::new(error))
+    }
+}
+
+impl InputError {
+    /// What helps.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Fetch(error) => error.hint(),
+            Self::Faults(_)
+            | Self::Root { .. }
+            | Self::Pattern(_)
+            | Self::NoOpenat2
+            | Self::Mount { .. }
+            | Self::Store(_) => None,
+        }
+    }
 }
 
 /// One path or pattern that can't be used. Paths are relative to the tree and safe to print.
@@ -102,6 +127,30 @@ pub enum Fault {
     LeavesArchive {
         /// The path, escaped.
         path: String,
+    },
+    /// A link in an archive that leads out of it.
+    #[error("{path}: the link leaves the archive's tree, its target is {target}")]
+    LinkLeavesArchive {
+        /// The path.
+        path: String,
+        /// The target, escaped.
+        target: String,
+    },
+    /// A name that an archive has twice.
+    #[error("{path}: the archive has it twice")]
+    Twice {
+        /// The path.
+        path: String,
+    },
+    /// Something fetched and something of the project at one place.
+    #[error(
+        "{path}: it is fetched, and the project has the input {by} (take that out of `inputs`, or give the fetch another target)"
+    )]
+    Taken {
+        /// The target.
+        path: String,
+        /// The input.
+        by: String,
     },
     /// Neither file, directory nor link.
     #[error("{path}: {kind} can't be an input")]

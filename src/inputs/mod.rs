@@ -13,6 +13,7 @@ use crate::sys;
 mod archive;
 mod encoding;
 mod fault;
+mod fetch;
 mod gitignore;
 mod hash;
 pub mod identity;
@@ -25,12 +26,14 @@ mod scan;
 mod stamp;
 mod tree;
 mod walk;
+mod zip;
 
 use hash::{Hashed, Item, Source};
 use stamp::Memo;
 use walk::Kind;
 
 pub use fault::{Fault, Faults, InputError};
+pub use fetch::{FetchError, Place, Proxies};
 pub use patterns::BadPattern;
 
 /// One path of a tree.
@@ -71,21 +74,32 @@ pub struct Manifest {
 impl Manifest {
     /// Whether something stands at `path`: an entry, or a directory above one.
     pub fn has(&self, path: &str) -> bool {
+        self.find(path).is_some()
+    }
+
+    /// The entry at `path`, or the first one below it.
+    fn find(&self, path: &str) -> Option<&Entry> {
         let place = self.entries.partition_point(|entry| path_order(&entry.path, path).is_lt());
-        self.entries.get(place).is_some_and(|entry| {
-            entry.path.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        })
+        self.entries
+            .get(place)
+            .filter(|entry| entry.path.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
     }
 }
 
-/// Told how far the hashing is; implementations must be cheap.
+/// Told how far the work is; implementations must be cheap.
 pub trait Progress: Sync {
     /// `files` inputs are known to exist so far.
     fn found(&self, files: u64);
     /// One more file was read, of `bytes` bytes.
     fn hashed(&self, bytes: u64);
-    /// The work is over.
+    /// The hashing is over.
     fn finished(&self);
+    /// `done` bytes of what is fetched from `url` are here, of `size` when that is known.
+    fn fetching(&self, url: &str, done: u64, size: Option<u64>);
+    /// All of it is here, `size` bytes.
+    fn fetched(&self, url: &str, size: u64);
+    /// Something went wrong that may come right.
+    fn told(&self, message: &str);
 }
 
 /// No one is watching.
@@ -96,6 +110,9 @@ impl Progress for Silent {
     fn found(&self, _: u64) {}
     fn hashed(&self, _: u64) {}
     fn finished(&self) {}
+    fn fetching(&self, _: &str, _: u64, _: Option<u64>) {}
+    fn fetched(&self, _: &str, _: u64) {}
+    fn told(&self, _: &str) {}
 }
 
 /// How paths are ordered in a [`Manifest`]: component by component, bytewise.
@@ -176,26 +193,43 @@ fn open_root(root: &Path) -> Result<File, InputError> {
     sys::files::open_place(root).map_err(|source| InputError::Root { path: root.to_owned(), source })
 }
 
-/// [`collect`], then the tree with the inputs at `workdir` as overlay layers. When the store has lost a blob that the
-/// project's memo vouched for, everything is hashed once more.
+/// Where the inputs come from.
+#[derive(Debug, Clone, Copy)]
+pub struct Sources<'a> {
+    /// The project's directory, an absolute path without symbolic links.
+    pub root: &'a Path,
+    /// What is wanted of it and of elsewhere.
+    pub settings: &'a Settings,
+    /// How elsewhere is reached.
+    pub proxies: &'a Proxies,
+}
+
+/// [`collect`] and what is fetched, then the tree with the inputs at `workdir` as overlay layers. When the store has lost
+/// a blob that its memory vouched for, everything is hashed and unpacked once more.
 ///
 /// # Errors
-/// Those of [`collect`] and of [`Store::materialise`].
+/// Those of [`collect`] and of [`Store::materialise`]; and when something can't be fetched, unpacked, or put at its place.
 pub fn prepare(
-    root: &Path,
-    settings: &Settings,
+    sources: Sources<'_>,
     store: &Store,
     project: &ProjectKey,
     progress: &dyn Progress,
 ) -> Result<(Collected, Layers), InputError> {
+    let Sources { root, settings, proxies } = sources;
     let workdir: &GuestPath = &settings.sandbox.workdir;
-    let collected = collect(root, settings, store, project, progress)?;
+    let all = || {
+        let mut collected = collect(root, settings, store, project, progress)?;
+        fetch::add(&mut collected.manifest, &settings.fetches, proxies, store, progress)?;
+        Ok::<_, InputError>(collected)
+    };
+    let collected = all()?;
     match store.materialise(&collected.manifest, Some(workdir), Some(project)) {
         Err(StoreError::Missing { .. }) => {}
         layers => return Ok((collected, layers?)),
     }
     store.forget(project)?;
-    let collected = collect(root, settings, store, project, progress)?;
+    fetch::forget(&settings.fetches, store)?;
+    let collected = all()?;
     let layers = store.materialise(&collected.manifest, Some(workdir), Some(project))?;
     Ok((collected, layers))
 }

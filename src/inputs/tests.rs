@@ -55,6 +55,11 @@ impl Fixture {
         self
     }
 
+    fn prepare(&self) -> Result<(Collected, Layers), InputError> {
+        let sources = Sources { root: &self.root, settings: &self.settings, proxies: &Proxies::default() };
+        prepare(sources, &self.store, &self.key, &Silent)
+    }
+
     fn collect(&self) -> Result<Collected, InputError> {
         collect(&self.root, &self.settings, &self.store, &self.key, &Silent)
     }
@@ -313,7 +318,7 @@ fn a_lost_blob_is_taken_from_its_source_again() {
     fixture.collect().unwrap();
     fs::remove_dir_all(fixture.store.path().join("blobs")).unwrap();
     assert_eq!(fixture.collect().unwrap().hashed, 0);
-    let (collected, layers) = prepare(&fixture.root, &fixture.settings, &fixture.store, &fixture.key, &Silent).unwrap();
+    let (collected, layers) = fixture.prepare().unwrap();
     assert_eq!(collected.hashed, 2);
     assert_eq!(fs::read(fixture.store.path().join(&layers.lower[0]).join("src/b")).unwrap(), b"two");
 }

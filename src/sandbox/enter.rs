@@ -53,6 +53,16 @@ pub enum EnterError {
         /// Its id.
         id: String,
     },
+    /// The caller has another group than the one that exists inside.
+    #[error("the sandbox `{id}` runs with the group {group}, and this sbx with {own}")]
+    Group {
+        /// Its id.
+        id: String,
+        /// The group of its command, as its id is on the host.
+        group: u32,
+        /// The caller's effective group.
+        own: u32,
+    },
     /// Its command can't be looked into.
     #[error("the command of the sandbox `{id}` can't be looked into")]
     Closed {
@@ -78,6 +88,7 @@ impl EnterError {
         match self {
             Self::Over { .. } | Self::Starting { .. } => Some("`sbx ps` lists the running sandboxes".into()),
             Self::Elsewhere { .. } => Some("enter it from the container or machine where it was started".into()),
+            Self::Group { group, .. } => Some(format!("take that group first: `newgrp` or `sg` (its id is {group})")),
             Self::Closed { .. } | Self::Damaged { .. } | Self::Killed => None,
         }
     }
@@ -117,6 +128,11 @@ pub fn enter(running: &Running, wanted: Wanted<'_>) -> Result<Entered, SandboxEr
     // The descriptor names a process for good; now it must still be the one that was looked at.
     if Process::find(command.pid).is_none_or(|found| found.start != command.start || found.dead) {
         return Err(over());
+    }
+    let (own, group) = (process::caller_ids().2, proc::group(command.pid).ok_or_else(over)?);
+    if own != group {
+        // Only one group is mapped inside; with any other no file could be made there.
+        return Err(EnterError::Group { id: id(), group, own }.into());
     }
     let plan = enter::build(standing(running, command, wanted)?, wanted.argv, wanted.stdin == Stdin::Terminal)?;
     let (streams, carried) = streams(wanted.stdin).map_err(SandboxError::Streams)?;

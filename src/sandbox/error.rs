@@ -140,8 +140,8 @@ impl SandboxError {
             Self::Outputs(OutputError::Missing { .. }) => {
                 Some("take it out of `outputs`, or let the command write it below the working directory".into())
             }
-            Self::Inputs(_)
-            | Self::RootFs(_)
+            Self::Inputs(error) => error.hint(),
+            Self::RootFs(_)
             | Self::Store(_)
             | Self::Directory { .. }
             | Self::Scratch(_)

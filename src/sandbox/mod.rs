@@ -30,7 +30,7 @@ pub use run::execute;
 use crate::action::policy::ContentIdentity;
 use crate::config::model::{MountIdentity, Settings};
 use crate::digest::Digest;
-use crate::inputs::{self, Entry, Manifest, Node, Progress};
+use crate::inputs::{self, Entry, Manifest, Node, Progress, Proxies, Sources};
 use crate::path::RelPath;
 use crate::plan::skeleton::{Place, Skeleton};
 use crate::plan::{self, Facts, HostPlace, Invocation, Plan};
@@ -59,6 +59,8 @@ pub struct Request {
     pub working_directory: PathBuf,
     /// The caller's values of the variables that `env.pass` names.
     pub environment: BTreeMap<String, String>,
+    /// The caller's proxies, for what is fetched.
+    pub proxies: Proxies,
 }
 
 impl Request {
@@ -136,7 +138,8 @@ pub fn prepare(
     let settings = &request.settings;
     let project = request.project();
     clock.phase("inputs");
-    let (collected, layers) = inputs::prepare(&request.project_root, settings, store, &project, progress)?;
+    let sources = Sources { root: &request.project_root, settings, proxies: &request.proxies };
+    let (collected, layers) = inputs::prepare(sources, store, &project, progress)?;
     let rootfs = inputs::rootfs::prepare(&settings.rootfs, &request.project_root, store, progress)?;
 
     clock.phase("plan");

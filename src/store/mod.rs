@@ -14,6 +14,8 @@
 //! mounts/<key>            the memo of a mounted directory's files
 //! rootfs/<key>            the memo of a root file system's files, or what an archive held
 //! images/<hex>            what an image held, by the digest of its manifest
+//! fetched/<hex>           that a blob was fetched, and its size
+//! unpacked/<hex>          what a fetched archive held, by the archive's digest
 //! tmp/                    what is being written
 //! ```
 
@@ -226,6 +228,12 @@ impl Store {
     fn temp_file(&self) -> Result<tempfile::NamedTempFile, StoreError> {
         let dir = self.temp_dir()?;
         tempfile::NamedTempFile::new_in(&dir).map_err(StoreError::io("make a file in", &dir))
+    }
+
+    /// A file for working data that no name leads to: it ends with its last descriptor, whatever ends the process.
+    pub(crate) fn file_without_name(&self) -> Result<fs::File, StoreError> {
+        let dir = self.temp_dir()?;
+        tempfile::tempfile_in(&dir).map_err(StoreError::io("make a file in", &dir))
     }
 
     /// `tmp/`, made when there is none; the first call of a process removes what dead processes left in it.

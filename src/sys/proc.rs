@@ -123,6 +123,15 @@ fn owner(user_namespace: impl AsFd) -> Option<u32> {
     check(Call::ioctl, result.into()).ok().map(|_| owner)
 }
 
+/// The effective group of the process `pid`, by its id out here; `None` when there is no such process.
+pub fn group(pid: i32) -> Option<u32> {
+    // The name of the process, in another line, may be no text.
+    let status = fs::read(format!("/proc/{pid}/status")).ok()?;
+    let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"Gid:"))?;
+    // Real, effective, saved, for the file system.
+    std::str::from_utf8(line).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
 /// The environment that the process `pid` was started with, as far as it is text: names and values.
 ///
 /// # Errors
@@ -166,6 +175,7 @@ mod tests {
         assert!(namespace_owner(pid, "user").is_none_or(|owner| owner < u32::MAX));
         assert!(environment(pid).unwrap().iter().any(|(name, _)| name == "PATH"));
         assert!(pidfd(pid).is_ok());
+        assert_eq!(group(pid), Some(crate::sys::process::caller_ids().2));
         assert!(Process::find(i32::MAX).is_none());
     }
 }

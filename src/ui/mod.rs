@@ -113,9 +113,9 @@ impl Ui {
         print(&prefixed(text));
     }
 
-    /// A progress display for the hashing of the inputs: a bar on a terminal, else nothing.
+    /// A progress display for the inputs: bars on a terminal; what was fetched is said everywhere.
     pub fn progress(&self) -> Progress {
-        Progress::new(self.redraws && self.verbosity > Verbosity::Quiet)
+        Progress::new(*self, self.redraws && self.verbosity > Verbosity::Quiet)
     }
 
     fn error_text(&self, error: &dyn Error, hint: Option<&str>) -> String {

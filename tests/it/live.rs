@@ -381,6 +381,18 @@ fn a_sandbox_on_the_host_s_network_can_be_entered() {
 }
 
 #[test]
+fn another_group_than_the_sandbox_s_is_refused() {
+    need!(Sandbox);
+    need!(Root);
+    let project = Project::new();
+    let live = lasting(&project, "");
+    let id = text(&only(&project), "id").to_owned();
+    let run = project.command("setpriv").args(["--regid", "61234", "--clear-groups", "--"]).args([sbx()]);
+    run.args(["enter", &id, "--", "true"]).code(125).stderr_has("runs with the group 0").stderr_has("newgrp");
+    stop(live);
+}
+
+#[test]
 fn on_a_terminal_it_has_one_of_its_own() {
     need!(Sandbox);
     let project = Project::new();
