@@ -115,7 +115,7 @@ fn main() {
     std::fs::copy(&own, project.join("client")).expect("the client is copied");
     let port = serve();
     let config = format!(
-        "inputs = ['client']\n[network]\nallow = ['bench.test:{port}']\nhosts = {{ 'bench.test' = '127.0.0.1' }}\n"
+        "inputs = ['client']\ngitignore = false\n[network]\nallow = ['bench.test:{port}']\nhosts = {{ 'bench.test' = '127.0.0.1' }}\n"
     );
     std::fs::write(project.join("sandbox.toml"), config).expect("sandbox.toml");
     let words = |host: &str, kind: u8, bytes: u64, count: u64| {
