@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::config::rules::{Peer, Prefix, Protocol, Rule, Rules};
+use crate::plan::network;
 
 /// Up to so many addresses of a rule are listened at one by one; for more, one listener takes them all.
 const ONE_BY_ONE: u32 = 256;
@@ -61,6 +62,12 @@ pub fn is_inner(address: IpAddr) -> bool {
         IpAddr::V4(address) => within_v4(address, [198, 18, 0, 0], 15),
         IpAddr::V6(address) => within_v6(address, "2001:2::", 48),
     }
+}
+
+/// Whether the address is one at which the sandbox's own programs listen: what is refused there is not the network's matter.
+pub fn is_own(address: IpAddr) -> bool {
+    let configured = address == IpAddr::V4(network::OWN_V4) || address == IpAddr::V6(network::OWN_V6);
+    configured || address.is_loopback() || address.is_unspecified()
 }
 
 /// Where to listen inside for the rules that allow addresses by number, sorted.

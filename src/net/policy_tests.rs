@@ -234,6 +234,24 @@ fn a_name_may_lead_to_a_public_address() {
 }
 
 #[test]
+fn the_sandbox_s_own_addresses_are_no_matter_of_the_network() {
+    for (address, own) in [
+        ("127.0.0.1", true),
+        ("127.9.9.9", true),
+        ("::1", true),
+        ("0.0.0.0", true),
+        ("198.18.0.1", true),
+        ("2001:2::1", true),
+        ("198.18.0.2", false),
+        ("198.18.1.0", false),
+        ("10.0.2.2", false),
+        ("fe80::1", false),
+    ] {
+        assert_eq!(is_own(ip(address)), own, "{address}");
+    }
+}
+
+#[test]
 fn what_would_allow_it_can_be_written_down() {
     for (protocol, peer, port, line) in [
         (Tcp, "evil.test", 443, "allow = [\"evil.test:443\"]"),

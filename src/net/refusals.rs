@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::BorrowedFd;
 
 use crate::config::rules::Protocol;
-use crate::plan::network::{OWN_V4, OWN_V6};
 use crate::sys::datagram;
 
 use super::ledger::Refusal;
@@ -38,9 +37,7 @@ pub(super) fn ready(socket: BorrowedFd<'_>, engine: &mut Engine) -> bool {
 }
 
 fn note(engine: &mut Engine, protocol: Protocol, to: SocketAddr) {
-    // A port of the sandbox's own where none of its programs listens is not the network's matter.
-    let own = to.ip().is_loopback() || to.ip() == IpAddr::V4(OWN_V4) || to.ip() == IpAddr::V6(OWN_V6);
-    if own || to.ip().is_unspecified() {
+    if policy::is_own(to.ip()) {
         return;
     }
     match engine.names.at(to.ip()) {

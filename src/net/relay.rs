@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use crate::config::rules::{Peer, Protocol, Rules};
 use crate::plan::network::{self, RESOLVER};
 use crate::sys::epoll::{Bell, Epoll, Ready, Watch};
-use crate::sys::process::{self, Resource};
+use crate::sys::process;
 use crate::sys::thread;
 
 use super::answers::{Asker, PORT};
@@ -37,8 +37,8 @@ use super::{Event, Inside, NetError, Traffic, answers, policy, refusals, tls};
 const BUFFER: usize = 64 * 1024;
 /// How long to wait where the machine has no descriptor or memory to spare.
 pub(super) const PAUSE: Duration = Duration::from_millis(50);
-/// How many more times the relay looks at its sockets when it is to stop, while there is something.
-const LAST_TURNS: usize = 4;
+/// How long the end of a run may wait for what its command has sent and a server has not taken yet.
+const LINGER: Duration = Duration::from_secs(1);
 /// Descriptors that sbx needs besides the relay's.
 const SPARE: usize = 128;
 /// What a connection has open at the most: two sockets, and a pipe each way while bytes are under way.
@@ -65,7 +65,7 @@ pub fn start(
     published: Vec<Published>,
     tell: Box<dyn Fn(Event) + Send>,
 ) -> Result<Relay, NetError> {
-    let host = Host { look_up: resolve::by_host, descriptors: raise_open_files() };
+    let host = Host { look_up: resolve::by_host, descriptors: process::raise_open_files() };
     start_on(host, rules, inside, published, tell)
 }
 
@@ -132,13 +132,6 @@ impl Drop for Relay {
     fn drop(&mut self) {
         self.end();
     }
-}
-
-/// The soft limit of open files up to the hard one; how many there may be then.
-fn raise_open_files() -> usize {
-    let Ok((soft, hard)) = process::limit(Resource::OpenFiles) else { return 1024 };
-    let raised = soft < hard && process::set_limit(Resource::OpenFiles, hard, hard).is_ok();
-    usize::try_from(if raised { hard } else { soft }).unwrap_or(usize::MAX)
 }
 
 /// Everything that the relay waits for.
@@ -286,21 +279,24 @@ impl Engine {
 
     fn run(mut self, stop: &AtomicBool, bell: &Bell) -> Traffic {
         let mut ready = Vec::new();
-        let mut last_turns = LAST_TURNS;
-        while last_turns > 0 {
-            // What the command did just before its end is still looked at.
+        let mut until = None;
+        loop {
             let stopped = stop.load(Ordering::Acquire);
-            last_turns -= usize::from(stopped);
-            let timeout = if self.again.is_empty() && !stopped {
-                self.timers.peek().map(|Reverse((at, _))| at.saturating_duration_since(Instant::now()))
-            } else {
-                Some(Duration::ZERO)
-            };
+            let timer = self.timers.peek().map(|Reverse((at, _))| *at);
+            // Every process of the command is dead: what it did last is here already, and nothing more comes from it.
+            if stopped {
+                until.get_or_insert_with(|| Instant::now() + LINGER);
+            }
+            let may_wait = self.again.is_empty() && (!stopped || self.owes());
+            let next = if may_wait { timer.into_iter().chain(until).min() } else { Some(Instant::now()) };
+            let timeout = next.map(|at| at.saturating_duration_since(Instant::now()));
             if let Err(error) = self.epoll.wait(timeout, &mut ready) {
                 self.ledger.fail("the network's relay can't wait for its sockets, and ends", error);
                 break;
             }
-            if stopped && ready.iter().all(|one| one.token == u64::MAX) {
+            let quiet = self.again.is_empty() && ready.iter().all(|one| one.token == u64::MAX);
+            let late = until.is_some_and(|until| Instant::now() >= until);
+            if stopped && (late || quiet && !self.owes()) {
                 break;
             }
             for one in &ready {
@@ -336,6 +332,11 @@ impl Engine {
             }
         }
         self.ledger.finish()
+    }
+
+    /// Whether something that the command has sent is not delivered yet.
+    fn owes(&self) -> bool {
+        self.entries.iter().any(|entry| matches!(entry, Entry::Connection(connection) if connection.owes()))
     }
 
     /// Lets `work` have an entry and this engine; the entry is forgotten when it returns false.
@@ -427,7 +428,10 @@ impl Engine {
         if policy::allows_address(&self.rules, to.ip(), protocol, to.port()) {
             return Some(None);
         }
-        self.ledger.block(Refusal::address(protocol, to));
+        // A listener that takes every address takes the sandbox's own too; nothing was refused by a rule there.
+        if !policy::is_own(to.ip()) {
+            self.ledger.block(Refusal::address(protocol, to));
+        }
         None
     }
 

@@ -162,6 +162,5 @@ mod tests {
     fn the_host_knows_itself() {
         let found = by_host("localhost").unwrap();
         assert!(found.iter().all(IpAddr::is_loopback) && !found.is_empty());
-        assert!(by_host("no-such-name.invalid").is_err());
     }
 }

@@ -78,6 +78,11 @@ impl<T> Slab<T> {
         self.places.get_mut(key.place()).filter(|(turn, _)| *turn == key.turn())?.1.as_mut()
     }
 
+    /// Every thing.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.places.iter().filter_map(|(_, thing)| thing.as_ref())
+    }
+
     /// Everything that is in.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = T> + '_ {
         self.places.drain(..).filter_map(|(_, thing)| thing)

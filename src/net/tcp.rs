@@ -2,6 +2,8 @@
 //!
 //! Bytes go from socket to socket through a pipe that a direction has only while bytes are under way. What one side ends
 //! is ended towards the other, a reset is passed on as a reset, and who doesn't read slows down who writes.
+//!
+//! Longer than 500 lines: the stages of one connection, from its name to its end, change the same few fields.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -488,11 +490,29 @@ impl Connection {
         ledger.carried(&self.place, sent, received);
     }
 
-    /// The run ended before the connection did.
+    /// The direction from the command.
+    fn own_way(&self) -> &Way {
+        &self.ways[if self.inward { SERVER } else { CLIENT }]
+    }
+
+    /// Whether something that the command has sent is not delivered yet.
+    pub(super) fn owes(&self) -> bool {
+        !self.own_way().is_over()
+    }
+
+    /// The run ended before the connection did. That is no error if the command had ended its side of it in order.
     pub(super) fn cut_off(&self, ledger: &mut Ledger) {
-        for fd in [CLIENT, SERVER].into_iter().filter_map(|side| self.fd(side)) {
-            socket::break_off(fd);
+        let own = self.own_way();
+        let in_order = own.is_over() && own.end == Some(End::Orderly) && !own.refused;
+        // The server has everything then, and is not to lose it by a reset.
+        if !in_order {
+            for fd in [CLIENT, SERVER].into_iter().filter_map(|side| self.fd(side)) {
+                socket::break_off(fd);
+            }
         }
         self.count(ledger);
+        if in_order {
+            ledger.close(&self.place, None);
+        }
     }
 }

@@ -236,6 +236,8 @@ impl PlanError {
 
 /// The size of `/dev/shm` in bytes: the same on every machine.
 const SHARED_MEMORY: u64 = 1 << 30;
+/// The first port that needs no capability, unless the namespace is told otherwise.
+const UNPRIVILEGED_PORT: u16 = 1024;
 /// Where the host's kernel speaks; a link in a mount's source must not lead there.
 const KERNEL_PLACES: [&str; 3] = ["/proc", "/sys", "/dev"];
 /// Places that sbx makes itself.
@@ -307,6 +309,9 @@ fn setup(settings: &Settings, facts: &Facts, binds: Vec<Bind>) -> Vec<Step> {
             allow: rules.allow.iter().map(ToString::to_string).collect(),
             publish: rules.publish.iter().map(ToString::to_string).collect(),
         });
+        if rules.publish.iter().any(|publish| publish.inside < UNPRIVILEGED_PORT) {
+            steps.push(Step::OpenLowPorts);
+        }
     }
     steps.extend([
         Step::StartClocksAtZero,

@@ -32,6 +32,8 @@ pub enum Step {
         /// The host's ports that lead inside, each in its canonical text.
         publish: Vec<String>,
     },
+    /// Let the command listen at ports below 1024, for one of them is published.
+    OpenLowPorts,
     /// Let CLOCK_MONOTONIC and CLOCK_BOOTTIME of the command begin at zero, in a time namespace of its own.
     StartClocksAtZero,
     /// Refuse further user namespaces inside.
@@ -175,6 +177,7 @@ impl Step {
                 }
                 text
             }
+            Self::OpenLowPorts => "open the ports below 1024 to the command".into(),
             Self::StartClocksAtZero => "start the clocks at zero".into(),
             Self::ForbidUserNamespaces => "forbid user namespaces inside".into(),
             Self::MakeMountsPrivate => "make the mounts private".into(),

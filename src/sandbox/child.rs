@@ -128,6 +128,8 @@ fn execute(op: &Op, program: &Program, state: &mut State, control: BorrowedFd<'_
             ns::unshare_time()?;
             mount::write_file(c"/proc/self/timens_offsets", offsets)
         }
+        // The number is the net namespace's own: the first port that needs no capability (ip-sysctl.rst).
+        Op::OpenLowPorts => mount::write_file(c"/proc/sys/net/ipv4/ip_unprivileged_port_start", b"0"),
         // The count is the new user namespace's own: it says how many its processes may nest (namespaces(7)).
         Op::ForbidUserNamespaces => mount::write_file(c"/proc/sys/user/max_user_namespaces", b"0"),
         Op::MakeMountsPrivate => mount::make_private(),

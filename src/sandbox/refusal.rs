@@ -103,7 +103,7 @@ pub fn cause(step: Option<&Step>, error: CallError, machine: &Machine) -> Option
                  `--security-opt unmask=ALL` (podman)"
                     .into(),
             ),
-            Step::ForbidUserNamespaces if machine.proc_sys_read_only => Some(
+            Step::ForbidUserNamespaces | Step::OpenLowPorts if machine.proc_sys_read_only => Some(
                 "/proc/sys is read-only here, as container engines make it: start the container with \
                  `--security-opt systempaths=unconfined`"
                     .into(),

@@ -386,6 +386,13 @@ pub fn take(fd: i32) -> Result<OwnedFd, CallError> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Raises this process's soft limit of open files to its hard one; how many there may be then.
+pub fn raise_open_files() -> usize {
+    let Ok((soft, hard)) = limit(Resource::OpenFiles) else { return 1024 };
+    let raised = soft < hard && set_limit(Resource::OpenFiles, hard, hard).is_ok();
+    usize::try_from(if raised { hard } else { soft }).unwrap_or(usize::MAX)
+}
+
 /// A pipe: its read end and its write end, close-on-exec.
 ///
 /// # Errors

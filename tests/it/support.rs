@@ -50,7 +50,18 @@ pub(crate) enum Feature {
     Openssl,
     /// The tests run as root (to prepare what an ordinary user can't).
     Root,
+    /// IPv6, with `::1`.
+    Ipv6,
+    /// A program where commands inside find it too: in one of the directories of [`PATH`].
+    Program(&'static str),
+    /// The programs of a PostgreSQL server.
+    Postgres,
+    /// The Rust toolchain that built the tests, where this user may read it.
+    Toolchain,
 }
+
+/// The search path of the programs that the tests start, and of every command inside.
+pub(crate) const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 impl Feature {
     /// Why this machine lacks the feature.
@@ -59,7 +70,21 @@ impl Feature {
             Self::Sandbox => sandbox_lacking(),
             Self::Openssl => (!on_path("openssl")).then(|| "no openssl on PATH".to_owned()),
             Self::Compiler => (!on_path("cc")).then(|| "no C compiler (cc) on PATH".to_owned()),
-            Self::Root => (fs::metadata("/proc/self").expect("/proc").uid() != 0).then(|| "not root".to_owned()),
+            Self::Root => (!is_root()).then(|| "not root".to_owned()),
+            Self::Ipv6 => {
+                std::net::TcpListener::bind("[::1]:0").err().map(|error| format!("no IPv6 here: ::1: {error}"))
+            }
+            Self::Program(name) => {
+                let found = PATH.split(':').any(|dir| Path::new(dir).join(name).is_file());
+                (!found).then(|| format!("no {name} in {PATH}"))
+            }
+            Self::Postgres => {
+                crate::servers::Postgres::programs().is_none().then(|| "no server in /usr/lib/postgresql".to_owned())
+            }
+            Self::Toolchain => {
+                let cargo = toolchain().join("bin/cargo");
+                fs::File::open(&cargo).err().map(|error| format!("{}: {error}", cargo.display()))
+            }
         }
     }
 
@@ -67,8 +92,18 @@ impl Feature {
     /// done in the first pass.
     pub(crate) fn required(self) -> bool {
         std::env::var_os("SBX_TEST_STRICT").is_some_and(|value| value == "1")
-            && !(matches!(self, Self::Root) && std::env::var_os(AGAIN_VARIABLE).is_some())
+            && !(matches!(self, Self::Root | Self::Toolchain) && std::env::var_os(AGAIN_VARIABLE).is_some())
     }
+}
+
+/// Whether the tests run as root.
+fn is_root() -> bool {
+    fs::metadata("/proc/self").expect("/proc").uid() == 0
+}
+
+/// The directory of the Rust toolchain that built the tests.
+pub(crate) fn toolchain() -> &'static Path {
+    Path::new(env!("CARGO")).parent().and_then(Path::parent).expect("a toolchain has bin/cargo")
 }
 
 /// Asked of unshare(1) and mount(8), not of sbx: a fault of sbx must not look like a lack of the machine.
@@ -93,8 +128,8 @@ fn on_path(program: &str) -> bool {
 
 /// Leaves the test when the machine lacks a [`Feature`], saying why; fails it when `SBX_TEST_STRICT=1`.
 macro_rules! need {
-    ($feature:ident) => {
-        let feature = $crate::support::Feature::$feature;
+    ($feature:ident $(($argument:expr))?) => {
+        let feature = $crate::support::Feature::$feature $(($argument))?;
         if let Some(why) = feature.lacking() {
             assert!(!feature.required(), "SBX_TEST_STRICT=1 and {feature:?} is missing: {why}");
             $crate::support::note(&format!("skipped, {why}"));
@@ -222,7 +257,7 @@ impl Project {
         command
             .current_dir(self.path(""))
             .env_clear()
-            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .env("PATH", PATH)
             .env("HOME", self.beside("home"))
             .env("SBX_CACHE_DIR", self.beside("cache"))
             .env("XDG_CACHE_HOME", self.beside("xdg-cache"))
