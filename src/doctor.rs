@@ -138,8 +138,8 @@ fn run_true(cache: &Path, settings: Settings) -> Result<Option<SandboxError>, Sa
     };
     let mut clock = Phases::new();
     let prepared = sandbox::prepare(&store, &request, false, &Silent, &mut clock)?;
-    let options = Options { stdin: Stdin::Null, keep: false };
-    Ok(sandbox::execute(&store, &request, &prepared, &options, &mut |_| (), &mut clock)?.failure)
+    let options = Options { stdin: Stdin::Null, keep: false, pool: None };
+    Ok(sandbox::execute(&store, &request, &prepared, options, &mut |_| (), &mut clock)?.failure)
 }
 
 /// The error with its causes, in one line.

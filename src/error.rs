@@ -7,6 +7,7 @@ use crate::cli::resolve::ResolveError;
 use crate::cli::usage::UsageError;
 use crate::config::ConfigError;
 use crate::config::discover::DiscoverError;
+use crate::pool::PoolError;
 use crate::sandbox::SandboxError;
 use crate::sandbox::live::{LiveError, PickError};
 use crate::store::StoreError;
@@ -33,6 +34,9 @@ pub enum Error {
     /// The records of past runs can't be used.
     #[error(transparent)]
     Records(#[from] RecordError),
+    /// The pool can't be started, or not be asked.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
     /// The run could not be prepared or carried out.
     #[error("{source}")]
     Sandbox {
@@ -119,7 +123,7 @@ impl Kind {
 pub mod exit {
     /// All is well.
     pub const OK: u8 = 0;
-    /// `check` found faults, `doctor` found a lack.
+    /// `check` found faults, `doctor` a lack, `pool status` no pool.
     pub const FOUND: u8 = 1;
     /// sbx itself failed.
     pub const FAILED: u8 = 125;
@@ -137,6 +141,7 @@ impl Error {
             Self::Discover(_) | Self::Config(_) | Self::NoRun | Self::Exists { .. } => Kind::Config,
             Self::Store(_)
             | Self::Records(_)
+            | Self::Pool(_)
             | Self::Live(_)
             | Self::Output { .. }
             | Self::Write { .. }
@@ -161,6 +166,7 @@ impl Error {
             Self::Usage(error) => Some(error.hints.join("\n")).filter(|hints| !hints.is_empty()),
             Self::Resolve(error) => error.hint(),
             Self::Discover(error) => error.hint().map(str::to_owned),
+            Self::Pool(error) => error.hint(),
             Self::Sandbox { source, slip } => {
                 let slip = slip.clone().filter(|_| self.kind() == Kind::NotFound);
                 let hints: Vec<String> = slip.into_iter().chain(source.hint()).collect();

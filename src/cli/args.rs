@@ -5,6 +5,10 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+mod pool;
+
+pub use pool::{Idle, Pool, PoolCommand, PoolStart};
+
 /// Run commands that see only what `sandbox.toml` declares.
 ///
 /// sbx reads one `sandbox.toml`, hashes the inputs that it declares, builds a root file system of them in a private mount
@@ -105,6 +109,12 @@ pub enum Command {
     /// It is the sandbox that `run` would use, with a terminal of its own: the same files, network and limits, and the
     /// outputs come back after exit 0. The shell is bash where the sandbox has it, else sh. TERM is passed to it.
     Shell(Shell),
+    /// Keep net namespaces ready, so that runs begin sooner
+    ///
+    /// A process of yours keeps pairs of a user and a net namespace ready, hands each out once, and makes new ones at the
+    /// lowest priority. `run` and `shell` take one when there is one; without a pool, or when it is empty or does not
+    /// answer, they make their own, and nothing else differs.
+    Pool(Pool),
     /// List the running sandboxes
     ///
     /// Those of this user's store: id, project, age, memory, number of processes, command. Memory is the resident memory
@@ -166,7 +176,10 @@ pub struct Run {
     /// Keep the run's scratch directory, and say where it is
     #[arg(long)]
     pub keep: bool,
-    /// Print how long each phase took
+    /// Make the net namespace on the spot, even if a pool has one ready
+    #[arg(long)]
+    pub no_pool: bool,
+    /// Print how long each phase took, and where the net namespace came from
     #[arg(long)]
     pub timing: bool,
     /// Write the phases as Chrome trace JSON
@@ -340,6 +353,7 @@ impl Command {
             | Self::Check
             | Self::Diff(_)
             | Self::Shell(_)
+            | Self::Pool(_)
             | Self::Ps(_)
             | Self::Enter(_)
             | Self::Ns(_)
@@ -352,10 +366,10 @@ impl Command {
 }
 
 /// Commands that the design has and this version does not.
-pub const LATER_COMMANDS: [&str; 5] = ["why", "pool", "cache", "verify", "bench"];
+pub const LATER_COMMANDS: [&str; 4] = ["why", "cache", "verify", "bench"];
 
 /// Flags of `run` that the design has and this version does not.
-pub const LATER_FLAGS: [&str; 3] = ["--force", "--no-cache", "--no-pool"];
+pub const LATER_FLAGS: [&str; 2] = ["--force", "--no-cache"];
 
 #[cfg(test)]
 mod tests {
@@ -420,7 +434,11 @@ mod tests {
             "sbx",
             "sbx run --force make",
             "sbx run --frobnicate make",
-            "sbx pool start",
+            "sbx pool",
+            "sbx pool start --size 0",
+            "sbx pool start --idle soon",
+            "sbx pool warm",
+            "sbx pool warm 1025",
             "sbx make",
             "sbx check extra",
             "sbx -q -v check",

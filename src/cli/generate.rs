@@ -49,6 +49,10 @@ fn pages() -> Vec<(String, String)> {
     let mut pages = vec![("sbx.1".to_owned(), page(&command, true))];
     for sub in command.get_subcommands() {
         let name = format!("sbx-{}", sub.get_name());
+        for below in sub.get_subcommands().filter(|below| below.get_name() != "help") {
+            let name = format!("{name}-{}", below.get_name());
+            pages.push((format!("{name}.1"), page(&below.clone().display_name(name), false)));
+        }
         pages.push((format!("{name}.1"), page(&sub.clone().display_name(name), false)));
     }
     pages

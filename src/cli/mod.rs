@@ -13,6 +13,7 @@ mod network;
 mod ns;
 mod output;
 mod plan;
+mod pool;
 mod ps;
 pub mod reference;
 mod report;
@@ -32,6 +33,8 @@ use crate::config::ConfigError;
 use crate::config::discover::{self, DiscoverError, Project};
 use crate::config::model::Config;
 use crate::error::{Error, exit};
+use crate::pool::client::Asked;
+use crate::pool::place::Place;
 use crate::sandbox::phases::Phases;
 use crate::sandbox::{self, Options, Outcome, Prepared, Request, SandboxError, Stdin};
 use crate::store::Store;
@@ -45,6 +48,15 @@ enum End {
     Code(u8),
     /// By this signal, as the command did.
     Signal(i32),
+}
+
+/// How a command line wants something to be run.
+#[derive(Debug, Clone, Copy)]
+struct How {
+    stdin: Stdin,
+    keep: bool,
+    /// Whether the pool is asked for the net namespace.
+    pool: bool,
 }
 
 /// What every command can use.
@@ -102,6 +114,7 @@ impl Context {
             Command::Hash(typed) => hash::run(self, &typed),
             Command::Diff(typed) => diff::run(self, typed),
             Command::Shell(typed) => run::shell(self, &typed),
+            Command::Pool(typed) => pool::run(self, &typed),
             Command::Ps(typed) => ps::run(self, typed),
             Command::Enter(typed) => enter::run(self, &typed),
             Command::Ns(typed) => ns::run(self, &typed),
@@ -132,6 +145,11 @@ impl Context {
         Ok(self.environment.cache_directory(caller::home_directory)?)
     }
 
+    /// Where the pool's socket is.
+    fn pool_place(&self, store: &Path) -> Place {
+        Place::new(self.environment.runtime_directory(), store.to_owned())
+    }
+
     /// What the pipeline is asked to run.
     fn request(&self, project: &Project, subject: Subject) -> Result<Request, Error> {
         Ok(Request {
@@ -153,14 +171,19 @@ impl Context {
     }
 
     /// The whole run.
-    fn execute(&mut self, project: &Project, subject: Subject, options: &Options) -> Result<Outcome, Error> {
+    fn execute(&mut self, project: &Project, subject: Subject, how: How) -> Result<Outcome, Error> {
         let request = self.request(project, subject)?;
         let store = self.store()?;
+        // Asked for now and wanted at the launch: the answer comes while the inputs are hashed.
+        let own_network = request.settings.network != crate::config::model::Network::Host;
+        let pool = (how.pool && own_network).then(|| Asked::ask(&self.pool_place(store.path())));
+        let options = Options { stdin: how.stdin, keep: how.keep, pool };
         let prepared = self.prepare_in(&store, &request, options.stdin == Stdin::Terminal)?;
         let ui = self.ui;
         let mut tell = |event: &_| network::say(&ui, event);
         let outcome = sandbox::execute(&store, &request, &prepared, options, &mut tell, &mut self.clock);
         let outcome = outcome.map_err(sandbox_error)?;
+        self.ui.detail(&format!("net namespace {}", outcome.origin));
         self.ui.detail(&format!("run {}, recorded", outcome.record.id));
         Ok(outcome)
     }

@@ -22,7 +22,7 @@ const EXIT_CODES: [Item; 7] = [
         "0",
         "Success; for `run` and `shell`, the command exited with 0 and its outputs are copied back; for `enter`, it exited with 0.",
     ),
-    item("1", "`check` found faults, or `doctor` found something missing that sbx needs."),
+    item("1", "`check` found faults, `doctor` found something missing that sbx needs, or `pool status` found no pool."),
     item("124", "`run` and `shell`: the time limit of sandbox.toml was reached."),
     item("125", "sbx itself failed: wrong usage, a bad sandbox.toml, a machine that does not allow the sandbox."),
     item("126", "`run`, `shell` and `enter`: the command was found but can't be executed."),
@@ -33,7 +33,7 @@ const EXIT_CODES: [Item; 7] = [
     ),
 ];
 
-const VARIABLES: [Item; 9] = [
+const VARIABLES: [Item; 10] = [
     item("SBX_CONFIG", "The sandbox.toml to use when `--config` is not given."),
     item(
         "SBX_CACHE_DIR",
@@ -42,6 +42,10 @@ const VARIABLES: [Item; 9] = [
     item("SBX_COLOR", "`auto`, `always` or `never`, when `--color` is not given."),
     item("NO_COLOR", "When set and not empty, `auto` means no colour."),
     item("TERM", "`dumb`: `auto` means no colour, and no progress is shown. `shell` and `enter` pass it on."),
+    item(
+        "XDG_RUNTIME_DIR",
+        "Where the pool's socket is, in sbx below it; without it, or when it is not the caller's, in the store.",
+    ),
     item("XDG_CACHE_HOME", "Where the store is kept, in sbx below it."),
     item("HOME", "Where the store is kept, in .cache/sbx below it, when neither of the other two is set."),
     item(

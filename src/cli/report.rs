@@ -75,8 +75,8 @@ pub(super) fn trace<'a>(phases: &'a [Phase]) -> Vec<TraceEvent<'a>> {
     phases.iter().map(event).collect()
 }
 
-/// The phases as a table, in milliseconds.
-pub(super) fn timing(phases: &[Phase]) -> String {
+/// The phases as a table, in milliseconds, and where the net namespace came from if there was a launch.
+pub(super) fn timing(phases: &[Phase], net_namespace: &str) -> String {
     let width = phases.iter().map(|phase| phase.name.len()).max().unwrap_or(0).max("phase".len());
     let mut table = format!("{:width$}  {:>12}  {:>12}\n", "phase", "start", "took");
     let mut row = |name: &str, start: u64, took: u64| {
@@ -87,6 +87,9 @@ pub(super) fn timing(phases: &[Phase]) -> String {
     }
     let end = phases.iter().map(|phase| phase.start_us + phase.duration_us).max().unwrap_or(0);
     row("total", 0, end);
+    if !net_namespace.is_empty() {
+        let _ = writeln!(table, "net namespace: {net_namespace}");
+    }
     table
 }
 
@@ -111,7 +114,8 @@ config           0.090 ms      0.910 ms
 a long name      1.000 ms   1234.567 ms
 total            0.000 ms   1235.567 ms
 ";
-        assert_eq!(timing(&phases()), expected);
+        assert_eq!(timing(&phases(), ""), expected);
+        assert_eq!(timing(&phases(), "pool"), expected.to_owned() + "net namespace: pool\n");
     }
 
     #[test]

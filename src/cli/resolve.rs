@@ -156,6 +156,17 @@ impl Environment {
         Ok(home.join(".cache/sbx"))
     }
 
+    /// `XDG_RUNTIME_DIR`.
+    pub fn runtime_directory(&self) -> Option<PathBuf> {
+        self.get("XDG_RUNTIME_DIR").map(PathBuf::from)
+    }
+
+    /// How many listening sockets a service manager has handed to the process `pid` (sd_listen_fds(3)); 0 without one.
+    pub fn listening(&self, pid: u32) -> u32 {
+        let number = |name| self.get(name).and_then(OsStr::to_str).and_then(|value| value.parse::<u32>().ok());
+        if number("LISTEN_PID") == Some(pid) { number("LISTEN_FDS").unwrap_or(0) } else { 0 }
+    }
+
     /// The caller's values of the variables that `env.pass` of `settings` names; what the caller lacks is left out.
     ///
     /// # Errors
@@ -347,6 +358,14 @@ mod tests {
             assert_eq!(error.to_string(), format!("{name} is `cache`: it must be an absolute path"));
         }
         assert_eq!(environment(&[]).cache_directory(|| None), Err(ResolveError::NoCacheDirectory));
+    }
+
+    #[test]
+    fn sockets_are_handed_to_one_process() {
+        let handed = environment(&[("LISTEN_PID", "7"), ("LISTEN_FDS", "2")]);
+        assert_eq!((handed.listening(7), handed.listening(8)), (2, 0));
+        assert_eq!(environment(&[("LISTEN_FDS", "1")]).listening(7), 0);
+        assert_eq!(environment(&[("LISTEN_PID", "7"), ("LISTEN_FDS", "-1")]).listening(7), 0);
     }
 
     #[test]

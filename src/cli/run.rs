@@ -5,11 +5,11 @@ use std::time::SystemTime;
 
 use super::report::{self, Sink};
 use super::resolve::{self, ResolveError, Subject};
-use super::{Context, End, args};
+use super::{Context, End, How, args};
 use crate::config::model::Config;
 use crate::error::{Error, Kind, exit};
 use crate::record::{self, Changes, Exit, Record, Stream};
-use crate::sandbox::{Options, Outcome, Stdin};
+use crate::sandbox::{Outcome, Stdin};
 use crate::store::records;
 
 pub(super) fn run(context: &mut Context, typed: &args::Run) -> Result<End, Error> {
@@ -26,7 +26,7 @@ pub(super) fn run(context: &mut Context, typed: &args::Run) -> Result<End, Error
         record.phases = context.clock.finish();
     }
     if typed.timing {
-        context.ui.asked(&report::timing(&record.phases));
+        context.ui.asked(&report::timing(&record.phases, &record.net_namespace));
     }
     let trace = trace.map_or(Ok(()), |sink| sink.write(&report::trace(&record.phases)));
     let report = report.map_or(Ok(()), |sink| sink.write(&record));
@@ -45,7 +45,7 @@ fn attempt(context: &mut Context, typed: &args::Run, record: &mut Record) -> Res
     record.command.clone_from(&subject.argv);
     let slip = slip(&config, typed, &subject);
     let stdin = if typed.stdin { Stdin::Relay } else { Stdin::Null };
-    let outcome = context.execute(&project, subject, &Options { stdin, keep: typed.keep })?;
+    let outcome = context.execute(&project, subject, How { stdin, keep: typed.keep, pool: !typed.no_pool })?;
     *record = outcome.record.clone();
     end(context, outcome, slip)
 }
@@ -64,7 +64,7 @@ pub(super) fn shell(context: &mut Context, typed: &args::Shell) -> Result<End, E
     }
     let (project, config) = context.load()?;
     let subject = resolve::shell(&config, typed.task.as_deref())?;
-    let outcome = context.execute(&project, subject, &Options { stdin: Stdin::Terminal, keep: typed.keep })?;
+    let outcome = context.execute(&project, subject, How { stdin: Stdin::Terminal, keep: typed.keep, pool: true })?;
     end(context, outcome, None)
 }
 

@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn what_comes_later_says_so() {
-        assert_eq!(wrong("sbx pool start").message, "`sbx pool` is not available yet in this version");
+        assert_eq!(wrong("sbx bench").message, "`sbx bench` is not available yet in this version");
         assert_eq!(wrong("sbx run --no-cache -- make").message, "`--no-cache` is not available yet in this version");
     }
 

@@ -1,9 +1,11 @@
 //! From a program to a running sandbox.
 
+use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::child;
 use super::program::Program;
+use crate::pool::client::{Asked, Missed};
 use crate::sys::clone::{self, CloneFlags, Forked};
 use crate::sys::door::{self, Door};
 use crate::sys::errno::CallError;
@@ -50,13 +52,61 @@ impl Drop for Init {
     }
 }
 
-/// Starts PID 1 in new namespaces, and where there is a `door`, in the user and net namespace behind it; it performs the
-/// program's steps by itself and reports over the control socket. Nothing else depends on the door: the steps are the
-/// same, and each is performed.
+/// Where a sandbox's net namespace came from. Nothing else differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// It has none of its own.
+    Host,
+    /// Made for it on the spot; why not the pool's, when the pool was asked.
+    Fresh(Option<Missed>),
+    /// The pool's.
+    Pool,
+}
+
+impl Origin {
+    /// The word for the record.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Fresh(_) => "fresh",
+            Self::Pool => "pool",
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fresh(Some(missed)) => write!(f, "fresh ({missed})"),
+            other => f.write_str(other.word()),
+        }
+    }
+}
+
+/// Starts PID 1 in new namespaces, those that were asked for of the pool if it has answered; it performs the program's
+/// steps by itself and reports over the control socket. Whatever is wrong with the pool or with what it gave, the
+/// namespaces are made here then.
 ///
 /// # Errors
-/// When the socket or the process can't be made, or the door does not open. There is no process then.
-pub fn launch(program: &Program, door: Option<Door<'_>>) -> Result<Init, CallError> {
+/// When the socket or the process can't be made.
+pub fn launch(program: &Program, asked: Option<Asked>) -> Result<(Init, Origin), CallError> {
+    if !program.flags.has(CloneFlags::NET) {
+        return Ok((begin(program, None)?, Origin::Host));
+    }
+    let missed = match asked.map(Asked::answer) {
+        None => None,
+        Some(Err(missed)) => Some(missed),
+        Some(Ok(item)) => match begin(program, Some(Door::Pair { user: item.user.as_fd(), net: item.net.as_fd() })) {
+            Ok(init) => return Ok((init, Origin::Pool)),
+            Err(_) => Some(Missed::Unfit),
+        },
+    };
+    Ok((begin(program, None)?, Origin::Fresh(missed)))
+}
+
+/// Starts PID 1, where there is a `door` in the user and net namespace behind it. The steps are the same, and each is
+/// performed.
+fn begin(program: &Program, door: Option<Door<'_>>) -> Result<Init, CallError> {
     let (ours, theirs) = fdpass::pair()?;
     let Some(door) = door else {
         return match clone::clone3(program.flags)? {

@@ -34,9 +34,11 @@ use crate::inputs::{self, Entry, Manifest, Node, Progress, Proxies, Sources};
 use crate::path::RelPath;
 use crate::plan::skeleton::{Place, Skeleton};
 use crate::plan::{self, Facts, HostPlace, Invocation, Plan};
+use crate::pool::client::Asked;
 use crate::record::Record;
 use crate::store::{Layers, ProjectKey, Store, StoreError};
 use identity::Contents;
+use launch::Origin;
 pub use network::Tell;
 use phases::Phases;
 
@@ -80,12 +82,14 @@ pub enum Stdin {
 }
 
 /// How to run it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Options {
     /// The command's input.
     pub stdin: Stdin,
     /// Leave the scratch directory for the user to look at.
     pub keep: bool,
+    /// What was asked of the pool for it.
+    pub pool: Option<Asked>,
 }
 
 /// A run that is decided and whose inputs are in the store.
@@ -110,6 +114,8 @@ pub struct Prepared {
 pub struct Outcome {
     /// The whole of it.
     pub record: Record,
+    /// Where its net namespace came from.
+    pub origin: Origin,
     /// What the user should know, a line each.
     pub notes: Vec<String>,
     /// What sbx itself failed at, after the sandbox was made or tried.

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::SystemTime;
 
 use super::changes::{self, Request as ChangesRequest};
+use super::launch::{self, Init, Origin};
 use super::live::{self, Announcement};
 use super::message::List;
 use super::network::{Network, Tell};
@@ -16,11 +17,12 @@ use super::refusal::Refusal;
 use super::relay::Relay;
 use super::scratch::{self, Scratch};
 use super::supervise::{Carried, End, ROUTED, Remains, Supervisor};
-use super::{Options, Outcome, Prepared, Request, SandboxError, Stdin, launch, pty};
+use super::{Options, Outcome, Prepared, Request, SandboxError, Stdin, pty};
 use crate::config::model::{self, ScratchKind};
 use crate::path::GuestPath;
 use crate::plan::step::Step;
 use crate::plan::{Namespace, Plan, env};
+use crate::pool::client::Asked;
 use crate::record::{self, Changes, Exit, Output, Record};
 use crate::store::{Store, records};
 use crate::sys::clone::Ended;
@@ -39,7 +41,7 @@ pub fn execute(
     store: &Store,
     request: &Request,
     prepared: &Prepared,
-    options: &Options,
+    mut options: Options,
     tell: Tell<'_>,
     clock: &mut Phases,
 ) -> Result<Outcome, SandboxError> {
@@ -57,8 +59,16 @@ pub fn execute(
     let id = records::new_run_id(started);
     let mut network = Network::prepare(&request.settings.network)?;
     let scratch = Scratch::make(store.path(), &id)?;
-    let launch = Launch { store, request, prepared, options, id: &id, started, scratch: &scratch };
-    let supervised = supervised(&launch, &mut network, tell, clock);
+    let asked = options.pool.take();
+    let launch = Launch { store, request, prepared, options: &options, id: &id, started, scratch: &scratch };
+    let (origin, supervised) = match begin(&launch, asked) {
+        Ok(launched) => {
+            clock.phase("command");
+            (launched.origin, supervise(launched, prepared, &mut network, tell))
+        }
+        Err(error) if prepared.plan.namespaces.contains(&Namespace::Net) => (Origin::Fresh(None), Err(error)),
+        Err(error) => (Origin::Host, Err(error)),
+    };
     let traffic = network.stop(tell);
     let mut run = Collected::of(supervised, prepared);
     if run.failure.is_none() && run.exit.code == 0 {
@@ -108,7 +118,7 @@ pub fn execute(
             model::Network::Host => "host",
         }
         .to_owned(),
-        net_namespace: if prepared.plan.namespaces.contains(&Namespace::Net) { "fresh" } else { "host" }.to_owned(),
+        net_namespace: origin.word().to_owned(),
         connections: traffic.connections,
         connections_omitted: traffic.connections_omitted,
         blocked: traffic.blocked,
@@ -122,7 +132,7 @@ pub fn execute(
         kept: kept.map(|path| path.display().to_string()),
     };
     records::write(store.path(), project.as_str(), &record)?;
-    Ok(Outcome { record, notes, failure: run.failure, reraise: run.reraise })
+    Ok(Outcome { record, origin, notes, failure: run.failure, reraise: run.reraise })
 }
 
 /// What a launch is made of.
@@ -136,13 +146,17 @@ struct Launch<'a> {
     scratch: &'a Scratch,
 }
 
-/// Makes the sandbox and stays with it until it is over.
-fn supervised(
-    launch: &Launch<'_>,
-    network: &mut Network,
-    tell: Tell<'_>,
-    clock: &mut Phases,
-) -> Result<Remains, SandboxError> {
+/// A sandbox that has begun, and what it takes to stay with it.
+#[derive(Debug)]
+struct Launched {
+    init: Init,
+    origin: Origin,
+    carried: Option<Carried>,
+    signals: Signals,
+}
+
+/// Makes the sandbox.
+fn begin(launch: &Launch<'_>, asked: Option<Asked>) -> Result<Launched, SandboxError> {
     let Launch { store, prepared, options, scratch, .. } = launch;
     let relative = scratch.relative();
     let places = Places { store: store.path(), scratch: &relative, lower: &prepared.lower };
@@ -150,13 +164,22 @@ fn supervised(
     let program = Program::new(&prepared.plan, &places, streams).map_err(SandboxError::Streams)?;
     let signals = Signals::route(&ROUTED).map_err(SandboxError::Kernel)?;
     process::drop_groups().map_err(SandboxError::Kernel)?;
-    let init = launch::launch(&program, None).map_err(Refusal::of_launch)?;
-    // Our copies of the command's ends must go, or the streams would never end.
-    drop(program);
+    let (init, origin) = launch::launch(&program, asked).map_err(Refusal::of_launch)?;
     if let Some(pid) = init.pid() {
         announce(launch, pid);
     }
-    clock.phase("command");
+    // Our copies of the command's ends, which go with the program, must not stay, or the streams would never end.
+    Ok(Launched { init, origin, carried, signals })
+}
+
+/// Stays with the sandbox until it is over.
+fn supervise(
+    launched: Launched,
+    prepared: &Prepared,
+    network: &mut Network,
+    tell: Tell<'_>,
+) -> Result<Remains, SandboxError> {
+    let Launched { init, carried, signals, .. } = launched;
     let mut terminal = pty::Outer::default();
     Supervisor::new(init, &signals, carried, prepared.plan.time_limit).run(&mut terminal, network, tell)
 }

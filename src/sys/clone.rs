@@ -43,6 +43,11 @@ impl CloneFlags {
         Self(self.0 & !other.0)
     }
 
+    /// Whether all of the other set are in this one.
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
     /// As clone3(2) takes them.
     pub(super) const fn bits(self) -> u64 {
         self.0

@@ -17,7 +17,7 @@ use super::errno::{Call, CallError, Errno, check};
 /// What is entered.
 #[derive(Debug, Clone, Copy)]
 pub enum Door<'a> {
-    /// A user namespace whose parent is the caller's, and a net namespace that it owns.
+    /// A user namespace whose parent is the caller's and that maps no ids yet, and a net namespace that it owns.
     Pair {
         /// The user namespace.
         user: BorrowedFd<'a>,
@@ -99,7 +99,7 @@ struct Task<'a, F> {
 ///
 /// # Errors
 /// The call that failed: setns (EPERM for a namespace that is not the caller's, EINVAL for one that is the caller's own,
-/// or before Linux 5.8), prctl, clone3; clone and mmap for the helper itself; EINTR when something killed it.
+/// or before Linux 5.8; EBADE where ids are mapped already), prctl, clone3; clone and mmap for the helper itself; EINTR when something killed it.
 ///
 /// `child` runs in a copy of the calling thread alone, on a small stack, with every descriptor of the caller's but those
 /// of the door: for it holds what [`clone::clone3`] says of a child.
@@ -123,7 +123,7 @@ pub fn clone3_through<F: FnOnce() -> Infallible>(
     };
     let how = memory | libc::CLONE_VFORK | libc::CLONE_FILES | libc::SIGCHLD;
     // SAFETY: `helper` gets the task that it is made for, which outlives it, for this thread waits; it runs on a stack
-    // of its own, takes no lock, drops nothing and returns no reference.
+    // of its own, takes no lock, drops nothing of ours and returns no reference.
     let helper =
         check(Call::clone, unsafe { libc::clone(helper::<F>, stack.end(), how, (&raw mut task).cast()) }.into())?;
     // An error means that somebody else reaped it (SIGCHLD is ignored): it has ended either way.
@@ -173,7 +173,8 @@ fn enter(door: Door<'_>) -> Result<(), CallError> {
                 dumpable(1)?;
             }
             super::process::die_with_parent()?;
-            setns(net, libc::CLONE_NEWNET)
+            setns(net, libc::CLONE_NEWNET)?;
+            no_ids_are_mapped()
         }
         Door::Process { process, except } => {
             dumpable(0)?;
@@ -189,6 +190,17 @@ fn enter(door: Door<'_>) -> Result<(), CallError> {
             dumpable(0)?;
             super::process::die_with_parent()
         }
+    }
+}
+
+/// EBADE when ids are mapped already: the namespace was in use, and its ids can't be mapped again.
+fn no_ids_are_mapped() -> Result<(), CallError> {
+    let map = super::mount::open_file(c"/proc/thread-self/uid_map", false)?;
+    let mut byte = 0_u8;
+    // SAFETY: an open descriptor, and room for the byte that is asked for.
+    match unsafe { libc::read(map.as_raw_fd(), (&raw mut byte).cast(), 1) } {
+        0 => Ok(()),
+        _ => Err(CallError::mismatch(Call::setns)),
     }
 }
 

@@ -12,6 +12,7 @@ pub mod event;
 pub mod fdpass;
 pub mod files;
 pub mod inside;
+pub mod local;
 pub mod mount;
 pub mod netlink;
 pub mod ns;

@@ -152,6 +152,30 @@ pub fn own_keyring() -> Result<(), CallError> {
     }
 }
 
+/// Leaves this process's time to all others: the lowest priority there is.
+pub fn yield_to_all() {
+    // SAFETY: takes integers. It can't fail for a raise of the caller's own value.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
+}
+
+/// Leaves the caller's session, terminal, standard streams and directory: what a process does that stays.
+///
+/// # Errors
+/// As setsid(2), open(2), dup2(2), chdir(2).
+pub fn leave_caller() -> Result<(), CallError> {
+    new_session()?;
+    // SAFETY: a C string and an integer.
+    let null = check(Call::open, unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) }.into())?;
+    // SAFETY: a new descriptor of ours.
+    let null = unsafe { OwnedFd::from_raw_fd(null as i32) };
+    for stream in 0..3 {
+        // SAFETY: both are integers; the standard streams are from now on this.
+        check(Call::dup2, unsafe { libc::dup2(null.as_raw_fd(), stream) }.into())?;
+    }
+    // SAFETY: a C string.
+    check(Call::chdir, unsafe { libc::chdir(c"/".as_ptr()) }.into()).map(drop)
+}
+
 /// umask(2)
 pub fn set_umask(mask: u32) {
     // SAFETY: takes an integer, can't fail.
@@ -259,7 +283,7 @@ pub fn place(from: BorrowedFd<'_>, to: i32) -> Result<(), CallError> {
     Ok(())
 }
 
-/// Closes every descriptor from `first` on, except `keep`.
+/// Closes every descriptor from `first` on, except `keep`, whoever opened it: for a process that owns none of them.
 ///
 /// # Errors
 /// ENOSYS before Linux 5.9.
@@ -268,8 +292,8 @@ pub fn close_from(first: u32, keep: Option<BorrowedFd<'_>>) -> Result<(), CallEr
         if low > high {
             return Ok(());
         }
-        // SAFETY: the callers own no descriptor in the range afterwards; both processes that call this go on to exec
-        // or to a loop that uses `keep` alone.
+        // SAFETY: the callers own no descriptor in the range afterwards: PID 1 goes on to a loop that uses `keep` alone,
+        // the pool has opened nothing yet.
         check(Call::close_range, unsafe { libc::syscall(libc::SYS_close_range, low, high, 0) }).map(drop)
     };
     match keep {

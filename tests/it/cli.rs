@@ -74,6 +74,15 @@ fn reference() -> String {
         let _ = write!(text, "```text\n{}\n```\n\n", usage.join("\n"));
         options(&mut text, "Arguments:", command.get_positionals());
         options(&mut text, "Options:", command.get_arguments().filter(|one| !one.is_positional() && is_own(one)));
+        for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+            let mut sub = sub.clone().bin_name(format!("sbx {} {}", command.get_name(), sub.get_name()));
+            let usage = sub.render_usage().to_string();
+            let about = sub.get_about().expect("an about");
+            let _ = write!(text, "### {}\n\n{about}\n\n", sub.get_bin_name().expect("a name"));
+            let _ = write!(text, "```text\n{}\n```\n\n", usage.trim_start_matches("Usage:").trim());
+            options(&mut text, "Arguments:", sub.get_positionals());
+            options(&mut text, "Options:", sub.get_arguments().filter(|one| !one.is_positional() && is_own(one)));
+        }
         if let Some(examples) = command.get_after_help() {
             let examples = examples.to_string();
             let lines: Vec<_> = examples.lines().skip(1).map(|line| line.trim_start()).collect();
@@ -138,7 +147,8 @@ fn wrong_usage_is_125_with_one_message_on_standard_error() {
         (&["run", "--"], "no command and no task is given"),
         (&["run", "--keeep", "true"], "unexpected argument '--keeep'"),
         (&["run", "--force", "true"], "`--force` is not available yet in this version"),
-        (&["pool", "start"], "`sbx pool` is not available yet in this version"),
+        (&["pool", "start", "--size", "0"], "0 is not in 1..=1024"),
+        (&["pool", "warm"], "the following required arguments were not provided"),
         (&["cache", "gc"], "`sbx cache` is not available yet in this version"),
         (&["make"], "`make` is not a command of sbx"),
         (&["check", "extra"], "unexpected argument 'extra'"),

@@ -16,6 +16,7 @@ mod live;
 mod many;
 mod names;
 mod outputs;
+mod pool;
 mod publish;
 mod readme;
 mod rootfs;

@@ -541,6 +541,12 @@ pub(crate) fn probe() -> &'static Path {
     PATH.get_or_init(|| compiled("probe", include_str!("probes/probe.c")))
 }
 
+/// The probe of net namespaces and of the pool: `netprobe WORD…`, see its head.
+pub(crate) fn netprobe() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| compiled("netprobe", include_str!("probes/netprobe.c")))
+}
+
 /// The launcher that runs outside: `launcher HOW… -- PROGRAM ARGS` starts a program in an odd state of its caller.
 pub(crate) fn launcher() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
