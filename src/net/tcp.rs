@@ -502,17 +502,14 @@ impl Connection {
 
     /// The run ended before the connection did. That is no error if the command had ended its side of it in order.
     pub(super) fn cut_off(&self, ledger: &mut Ledger) {
-        let own = self.own_way();
-        let in_order = own.is_over() && own.end == Some(End::Orderly) && !own.refused;
-        // The server has everything then, and is not to lose it by a reset.
-        if !in_order {
-            for fd in [CLIENT, SERVER].into_iter().filter_map(|side| self.fd(side)) {
-                socket::break_off(fd);
-            }
-        }
         self.count(ledger);
-        if in_order {
-            ledger.close(&self.place, None);
+        let own = self.own_way();
+        // The server has everything then, and is not to lose it by a reset.
+        if own.end == Some(End::Orderly) && own.held == 0 {
+            return ledger.close(&self.place, None);
+        }
+        for fd in [CLIENT, SERVER].into_iter().filter_map(|side| self.fd(side)) {
+            socket::break_off(fd);
         }
     }
 }
