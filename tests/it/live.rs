@@ -349,7 +349,7 @@ fn what_was_entered_ends_with_what_entered_it() {
 fn a_run_ends_though_what_entered_it_is_stopped() {
     need!(Sandbox);
     let project = Project::new();
-    let live = lasting(&project, "");
+    let mut live = lasting(&project, "");
     let id = text(&only(&project), "id").to_owned();
     let mut guests: Vec<_> = (0..3)
         .map(|_| enter(&project, &["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done"]).start())
@@ -359,7 +359,9 @@ fn a_run_ends_though_what_entered_it_is_stopped() {
         guest.signal("STOP");
     }
     // The run has its usual end, although none of those that entered can reap anything.
-    stop(live);
+    live.signal("TERM");
+    eventually("the run ends", || live.child().try_wait().expect("a child").is_some());
+    live.end().code(143);
     assert!(listed(&project).is_empty());
     for guest in guests {
         guest.signal("CONT");
