@@ -1,10 +1,12 @@
-//! What it costs to run `true`: bare, under bubblewrap with the same view, and under sbx.
+//! What it costs to run `true`: bare, under bubblewrap with the same view, under sbx, and under sbx with a warm pool.
 //!
-//! `cargo bench --bench launch [-- ROUNDS]`. The three take turns; paced (20 ms between two launches) and back to back.
+//! `cargo bench --bench launch [-- ROUNDS]`. The four take turns; paced (20 ms between two launches) and back to back.
 
 mod common;
 
-use std::path::Path;
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -41,22 +43,66 @@ fn quantiles(name: &str, sample: &Sample) {
     say(&format!("  {name:<24} p50 {p50:>9}   p90 {p90:>9}   p99 {p99:>9}"));
 }
 
+/// A pool, in a runtime directory of its own; it ends with the bench.
+struct Pool<'a> {
+    project: &'a Path,
+    cache: &'a Path,
+    runtime: PathBuf,
+}
+
+impl<'a> Pool<'a> {
+    /// With more pairs than are ever taken before new ones are there.
+    fn start(project: &'a Path, cache: &'a Path, runtime: PathBuf) -> Self {
+        let pool = Self { project, cache, runtime };
+        for args in [&["-q", "pool", "start", "--size", "32"][..], &["-q", "pool", "warm", "32"]] {
+            assert!(pool.sbx(args).status().expect("sbx starts").success(), "{args:?}");
+        }
+        pool
+    }
+
+    /// `sbx ARGS` with this pool.
+    fn sbx(&self, args: &[&str]) -> Command {
+        let mut command = sbx(self.project, self.cache, args);
+        command.env("XDG_RUNTIME_DIR", &self.runtime);
+        command
+    }
+}
+
+impl Drop for Pool<'_> {
+    fn drop(&mut self) {
+        let output = self.sbx(&["pool", "status"]).output().expect("sbx starts");
+        say(&String::from_utf8_lossy(&output.stdout));
+        let _ = self.sbx(&["-q", "pool", "stop"]).status();
+    }
+}
+
+fn runtime(base: &tempfile::TempDir, name: &str) -> PathBuf {
+    let path = base.path().join(name);
+    fs::DirBuilder::new().mode(0o700).create(&path).expect("a directory");
+    path
+}
+
 fn main() {
     let rounds = std::env::args().filter_map(|word| word.parse().ok()).next().unwrap_or(300);
     let base = directory();
     let (project, cache) = (below(&base, "project"), below(&base, "cache"));
-    std::fs::write(project.join("sandbox.toml"), "").expect("sandbox.toml");
+    fs::write(project.join("sandbox.toml"), "").expect("sandbox.toml");
     let bare = || time(&mut Command::new("/bin/true"));
     let with_bwrap = || time(&mut bwrap());
-    let with_sbx = || time(&mut sbx(&project, &cache, &["-q", "run", "--", "true"]));
+    let none = runtime(&base, "none");
+    let run = ["-q", "run", "--", "true"];
+    let with_sbx = || time(sbx(&project, &cache, &run).env("XDG_RUNTIME_DIR", &none));
+    let pool = Pool::start(&project, &cache, runtime(&base, "pool"));
+    let with_pool = || time(&mut pool.sbx(&run));
 
     for (name, pause) in [("paced, 20 ms", Duration::from_millis(20)), ("back to back", Duration::ZERO)] {
-        let samples = side_by_side(rounds, pause, &[&bare, &with_bwrap, &with_sbx]);
-        let [bare, bwrap, sbx] = samples.as_slice() else { unreachable!("three subjects") };
+        let samples = side_by_side(rounds, pause, &[&bare, &with_bwrap, &with_sbx, &with_pool]);
+        let [bare, bwrap, sbx, pool] = samples.as_slice() else { unreachable!("four subjects") };
         say(&format!("{name}, {rounds} rounds"));
         quantiles("bare", bare);
         quantiles("bwrap --unshare-all", bwrap);
         quantiles("sbx run", sbx);
+        quantiles("sbx run, warm pool", pool);
         heading();
         row(
             "sbx run -- true / bwrap --unshare-all with the same view, median",
@@ -64,6 +110,9 @@ fn main() {
             0.5,
         );
         row("sbx run, p99 / p50", ratio(sbx.quantile(990), sbx.median()), 2.0);
+        row("the same with a warm pool / bwrap --unshare-all, median", ratio(pool.median(), bwrap.median()), 0.4);
+        row("with a warm pool, p99 / p50", ratio(pool.quantile(990), pool.median()), 2.0);
+        row("with a warm pool / the bare command, median", ratio(pool.median(), bare.median()), 2.5);
         say("");
     }
 }
