@@ -139,12 +139,18 @@ fn fill(reply: &mut Message, question: &Query, zone: &mut dyn Zone) {
             {
                 match other {
                     Some(name) => zone.refuse(name, true),
-                    None => zone.refuse(&path::printable(&asked.iter().collect::<Vec<_>>().join(&b'.')), false),
+                    None => zone.refuse(&shown(asked), false),
                 }
             }
             nothing(reply, asked, ResponseCode::NXDomain);
         }
     }
+}
+
+/// A name that no rule can have, for the user to read: a dot within a label is not one between two.
+fn shown(name: &Name) -> String {
+    let labels: Vec<String> = name.iter().map(|label| path::printable(label).replace('.', "\\.")).collect();
+    labels.join(".")
 }
 
 /// The address that a name under `in-addr.arpa` or `ip6.arpa` stands for.

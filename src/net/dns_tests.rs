@@ -87,7 +87,7 @@ fn other_names_are_not_there_and_reported() {
     let mut strange = question("x.", RecordType::A);
     strange.queries[0].set_name(Name::from_labels([&b"files.example.org\0\x1b[2J"[..], b"test"]).unwrap());
     assert_eq!(ask(&strange, &mut zone).metadata.response_code, ResponseCode::NXDomain);
-    assert_eq!(zone.refused, [("files.example.org\\0\\u{1b}[2J.test".to_owned(), false)]);
+    assert_eq!(zone.refused, [("files\\.example\\.org\\0\\u{1b}[2J.test".to_owned(), false)]);
 }
 
 #[test]
@@ -201,4 +201,11 @@ proptest! {
         bytes.truncate(length - cut % length);
         answer(&bytes, Transport::Udp, &mut Sample::default());
     }
+}
+
+#[test]
+fn a_dot_within_a_label_is_not_shown_as_one_between_two() {
+    let name = |labels: &[&[u8]]| shown(&Name::from_labels(labels.to_vec()).unwrap());
+    assert_eq!(name(&[b"ok.test"]), "ok\\.test");
+    assert_eq!(name(&[b"a.b", b"wild\0", b"test"]), "a\\.b.wild\\0.test");
 }

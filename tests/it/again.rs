@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use crate::support::{AGAIN_VARIABLE, BINARY_VARIABLE, ROOT_VARIABLE, note, root, sbx};
+use crate::support::{AGAIN_VARIABLE, BINARY_VARIABLE, ROOT_VARIABLE, copy_program, note, root, sbx};
 
 /// An id that no account of a usual machine has.
 const ID: &str = "61234";
@@ -23,7 +23,7 @@ fn the_same_as_an_ordinary_user() {
     fs::set_permissions(base.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
     let tests = std::env::current_exe().expect("the test binary");
     for (from, to) in [(tests, "it"), (sbx(), "sbx")] {
-        fs::copy(from, place(to)).expect("a binary is copied");
+        copy_program(from, place(to));
     }
     fs::create_dir(place("checkout")).expect("a directory");
     for entry in fs::read_dir(root()).expect("the checkout") {

@@ -8,7 +8,7 @@ use sbx::cli::args::Arguments;
 use sbx::cli::reference::{Item, SECTIONS};
 use serde_json::Value;
 
-use crate::support::{Project, Run, root, sbx};
+use crate::support::{Project, Run, copy_program, root, sbx};
 
 /// A shell script in the project, in which `$0` is sbx.
 fn shell(project: &Project, script: &str) -> Run {
@@ -236,7 +236,7 @@ fn a_setuid_binary_refuses_to_run() {
     need!(Root);
     let project = Project::new();
     let copy = project.beside("sbx-setuid");
-    fs::copy(sbx(), &copy).expect("a copy");
+    copy_program(sbx(), &copy);
     let script = "chown 61234 \"$0\" && chmod 4755 \"$0\" && exec \"$0\" --version";
     let ended = project.command("sh").args(["-c", script]).args([&copy]).end();
     // On a file system mounted nosuid the bit has no effect, and there is nothing to refuse.

@@ -1,10 +1,9 @@
 //! Many runs at once, and many that are killed: none disturbs another, nothing is left, the store stays whole.
 
-use std::fs;
 use std::time::Duration;
 
 use crate::life::{mounts, processes};
-use crate::support::{Project, eventually, sbx};
+use crate::support::{Project, copy_program, eventually, sbx};
 
 #[test]
 fn a_hundred_runs_at_once_in_one_project() {
@@ -41,7 +40,7 @@ fn two_hundred_kills_leave_nothing() {
     let project = Project::new().file("a/b", "content").config("inputs = ['a/**']\noutputs = ['c']");
     // A copy of its own, so that its processes are known by its path.
     let copy = project.beside("sbx-that-is-killed");
-    fs::copy(sbx(), &copy).expect("the binary is copied");
+    copy_program(sbx(), &copy);
     let run = || project.command(&copy).args(["run", "--", "sh", "-c", "cat a/b > c; sleep 0.01"]);
     run().ok();
     // A linear congruential generator: the offsets differ from each other, not from run to run.

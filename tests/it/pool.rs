@@ -21,7 +21,8 @@ use sbx::sys::{fdpass, local, mount};
 use serde_json::Value;
 
 use crate::life::{mounts, processes};
-use crate::support::{Ended, Project, Run, eventually, kill, netprobe, root, sbx};
+use crate::servers;
+use crate::support::{Ended, Project, Run, copy_program, eventually, kill, netprobe, root, sbx};
 
 /// A pool of the project's own runtime directory, which ends with the test.
 struct Pool<'a> {
@@ -295,6 +296,22 @@ fn from_inside_a_pooled_and_a_fresh_namespace_are_the_same() {
     assert_eq!(pooled.lines().count(), fresh.lines().count());
 }
 
+#[test]
+fn the_rules_of_the_network_hold_in_a_pooled_namespace() {
+    need!(Sandbox);
+    let server = servers::lines("127.0.0.1");
+    let port = server.port;
+    let config = format!("[network]\nallow = ['server.test:{port}']\nhosts = {{ 'server.test' = '127.0.0.1' }}");
+    let project = Project::new().config(&config);
+    let _pool = Pool::start(&project, 2);
+    let script = format!(
+        "exec 3<>/dev/tcp/server.test/{port} && printf 'echo\\nhello' >&3 && head -c5 <&3
+        (exec 3<>/dev/tcp/server.test/1) 2>/dev/null || echo ' refused'"
+    );
+    let ended = from_pool(&project, &["bash", "-c", &script]).code(0).stdout("hello refused\n");
+    assert!(ended.stderr.contains("sbx: blocked server.test:1: "), "{ended:?}");
+}
+
 /// Row 28 of the table of threats.
 #[test]
 fn nothing_of_one_run_is_in_the_next() {
@@ -359,7 +376,7 @@ fn a_sandbox_from_the_pool_dies_with_sbx() {
     }
     // And at any moment of the launch.
     let copy = project.beside("sbx-that-is-killed");
-    fs::copy(sbx(), &copy).expect("the binary is copied");
+    copy_program(sbx(), &copy);
     let mut random = 99_u64;
     for _ in 0..60 {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -624,7 +641,7 @@ fn what_belongs_to_another_user_is_refused() {
     }
     let refused = pool_refused(&project);
     let probe = project.beside("probe");
-    fs::copy(netprobe(), &probe).expect("the probe is copied");
+    copy_program(netprobe(), &probe);
     let ask = ["--reuid", "61234", "--clear-groups", "--"];
     let asked = project.command("setpriv").args(ask).args([&probe]).args(["ask"]).args([&socket]).end();
     assert!(["0 bytes\n", "recv: ECONNRESET\n", "send: EPIPE\n"].contains(&asked.stdout.as_str()), "{asked:?}");

@@ -10,7 +10,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::{Project, root, sbx};
+use crate::support::{Project, copy_program, root, sbx};
 
 /// A fenced block: what its fence says, and its text.
 struct Block {
@@ -69,7 +69,7 @@ fn commands_of_the_documents_run() {
         copied.ok();
         let bin = project.beside("bin");
         fs::create_dir(&bin).expect("a directory");
-        fs::copy(sbx(), bin.join("sbx")).expect("the binary is copied");
+        copy_program(sbx(), bin.join("sbx"));
         let path = format!("{}:/usr/local/bin:/usr/bin:/bin", bin.display());
         for block in blocks(&fs::read_to_string(&document).expect("a document")) {
             if block.info == "sh" {

@@ -145,6 +145,13 @@ pub(crate) fn note(text: &str) {
     std::io::stderr().write_all(line.as_bytes()).expect("standard error takes a line");
 }
 
+/// Copies a program that is about to be executed. cp(1) does it: a descriptor of ours that is open for writing would be inherited by
+/// whatever another test starts meanwhile, and the kernel executes no file that somebody may write to (ETXTBSY).
+pub(crate) fn copy_program(from: impl AsRef<Path>, to: impl AsRef<Path>) {
+    let status = Command::new("cp").arg(from.as_ref()).arg(to.as_ref()).status().expect("cp(1)");
+    assert!(status.success(), "{} can't be copied", from.as_ref().display());
+}
+
 /// A directory that removes itself, also when a test left parts of it without permissions.
 fn temp_dir() -> TempDir {
     tempfile::Builder::new().prefix("sbx-it-").tempdir().expect("a temporary directory")

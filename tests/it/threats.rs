@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::support::{Project, Run, launcher, sbx};
+use crate::support::{Project, Run, copy_program, launcher, sbx};
 
 /// `sbx run -- sh -c SCRIPT` where `before` has run in a mount namespace of its own, as its root. Works for any user.
 fn after_mounting(project: &Project, before: &str, script: &str) -> Run {
@@ -52,7 +52,7 @@ fn the_sbx_binary_can_not_be_written_from_inside() {
         let project = Project::new().config(&format!("[sandbox]\nuid = {uid}\ngid = {uid}"));
         // One that the caller owns and may write, as cargo installs it.
         let copy = project.beside("sbx-copy");
-        fs::copy(sbx(), &copy).expect("the binary is copied");
+        copy_program(sbx(), &copy);
         let before = hash(&copy);
         let script = "for exe in /proc/[0-9]*/exe; do (echo broken > $exe) 2>/dev/null && echo written $exe; \
                       (exec 3<> $exe) 2>/dev/null && echo opened $exe; done; echo done";
