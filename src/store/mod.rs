@@ -21,9 +21,11 @@
 
 use std::fs;
 use std::io::{self, Write as _};
+use std::num::NonZero;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest as _, Sha256};
@@ -128,6 +130,7 @@ impl ProjectKey {
 pub struct Store {
     dir: PathBuf,
     swept: OnceLock<()>,
+    jobs: Option<NonZero<usize>>,
 }
 
 impl Store {
@@ -142,7 +145,7 @@ impl Store {
         if metadata.uid() != user {
             return Err(StoreError::ForeignOwner { path: dir, owner: metadata.uid(), user });
         }
-        let store = Self { dir, swept: OnceLock::new() };
+        let store = Self { dir, swept: OnceLock::new(), jobs: None };
         match fs::read_to_string(store.dir.join("version")) {
             Ok(version) if version == VERSION => {}
             Ok(version) => return Err(StoreError::Version { path: store.dir, found: version }),
@@ -154,6 +157,17 @@ impl Store {
                 .map_err(StoreError::io("make private", &store.dir))?;
         }
         Ok(store)
+    }
+
+    /// The same store, into which at most so many threads hash at once; `None`: as many as there are processors.
+    #[must_use]
+    pub fn with_jobs(self, jobs: Option<NonZero<usize>>) -> Self {
+        Self { jobs, ..self }
+    }
+
+    /// How many threads hash into it at most.
+    pub(crate) fn jobs(&self) -> usize {
+        self.jobs.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZero::get)
     }
 
     /// The store's directory.
