@@ -16,6 +16,8 @@
 //! images/<hex>            what an image held, by the digest of its manifest
 //! fetched/<hex>           that a blob was fetched, and its size
 //! unpacked/<hex>          what a fetched archive held, by the archive's digest
+//! actions/ab/<hex>        what an action came to, by the action's digest
+//! leads/<hex>             locked by the run that computes the action
 //! tmp/                    what is being written
 //! ```
 
@@ -33,6 +35,7 @@ use sha2::{Digest as _, Sha256};
 use crate::digest::Digest;
 use crate::sys;
 
+pub mod actions;
 mod blobs;
 mod delta;
 pub(crate) mod frame;
