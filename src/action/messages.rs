@@ -1,4 +1,4 @@
-//! The messages of the Remote Execution API v2 that make up a run's identity.
+//! The messages of the Remote Execution API v2 that make up a run's identity and its result.
 //!
 //! Written by hand so that the default build needs no code generator; the tests hold them byte for byte to the
 //! published protocol (`bazel-remote-apis`). Fields that sbx never sets are left out: an absent field and a default
@@ -156,4 +156,124 @@ pub struct Duration {
     /// The rest in nanoseconds.
     #[prost(int32, tag = "2")]
     pub nanos: i32,
+}
+
+/// What an action came to.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct ActionResult {
+    /// The regular files among the outputs, sorted by path.
+    #[prost(message, repeated, tag = "2")]
+    pub output_files: Vec<OutputFile>,
+    /// The directories among the outputs, sorted by path. (sbx names every file by itself, so these are the empty ones.)
+    #[prost(message, repeated, tag = "3")]
+    pub output_directories: Vec<OutputDirectory>,
+    /// The command's exit code.
+    #[prost(int32, tag = "4")]
+    pub exit_code: i32,
+    /// What it wrote to its standard output.
+    #[prost(message, optional, tag = "6")]
+    pub stdout_digest: Option<Digest>,
+    /// What it wrote to its standard error.
+    #[prost(message, optional, tag = "8")]
+    pub stderr_digest: Option<Digest>,
+    /// How it came about.
+    #[prost(message, optional, tag = "9")]
+    pub execution_metadata: Option<ExecutedActionMetadata>,
+    /// The symbolic links among the outputs, sorted by path.
+    #[prost(message, repeated, tag = "12")]
+    pub output_symlinks: Vec<OutputSymlink>,
+}
+
+/// A regular file among the outputs.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct OutputFile {
+    /// Its path.
+    #[prost(string, tag = "1")]
+    pub path: String,
+    /// Its content.
+    #[prost(message, optional, tag = "2")]
+    pub digest: Option<Digest>,
+    /// Whether it may be executed.
+    #[prost(bool, tag = "4")]
+    pub is_executable: bool,
+}
+
+/// A directory among the outputs.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct OutputDirectory {
+    /// Its path.
+    #[prost(string, tag = "1")]
+    pub path: String,
+    /// The digest of its [`Tree`] message.
+    #[prost(message, optional, tag = "3")]
+    pub tree_digest: Option<Digest>,
+}
+
+/// A whole tree in one message.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Tree {
+    /// Its root.
+    #[prost(message, optional, tag = "1")]
+    pub root: Option<Directory>,
+}
+
+/// A symbolic link among the outputs.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct OutputSymlink {
+    /// Its path.
+    #[prost(string, tag = "1")]
+    pub path: String,
+    /// Its text.
+    #[prost(string, tag = "2")]
+    pub target: String,
+}
+
+/// When and by whom an action was executed.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct ExecutedActionMetadata {
+    /// The worker's name; with sbx the id of the run.
+    #[prost(string, tag = "1")]
+    pub worker: String,
+    /// When the command began.
+    #[prost(message, optional, tag = "7")]
+    pub execution_start_timestamp: Option<Timestamp>,
+    /// When it had ended.
+    #[prost(message, optional, tag = "8")]
+    pub execution_completed_timestamp: Option<Timestamp>,
+    /// What else the worker says; with sbx one [`RunDetails`].
+    #[prost(message, repeated, tag = "11")]
+    pub auxiliary_metadata: Vec<Any>,
+}
+
+/// `google.protobuf.Timestamp`
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Timestamp {
+    /// Whole seconds since the epoch.
+    #[prost(int64, tag = "1")]
+    pub seconds: i64,
+    /// The rest in nanoseconds.
+    #[prost(int32, tag = "2")]
+    pub nanos: i32,
+}
+
+/// `google.protobuf.Any`
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Any {
+    /// What the value is.
+    #[prost(string, tag = "1")]
+    pub type_url: String,
+    /// The encoded message.
+    #[prost(bytes = "vec", tag = "2")]
+    pub value: Vec<u8>,
+}
+
+/// What sbx keeps of a run besides the protocol's own fields.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct RunDetails {
+    /// The directory that held the `sandbox.toml`.
+    #[prost(string, tag = "1")]
+    pub project: String,
+    /// Paths that the output patterns select and the command left as they were, sorted: they are in the project already.
+    #[prost(string, repeated, tag = "2")]
+    pub unchanged: Vec<String>,
 }

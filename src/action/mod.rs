@@ -1,7 +1,8 @@
-//! The identity of a run: the canonical Remote Execution API action and its digest.
+//! The identity of a run and its result: the canonical Remote Execution API action, its digest, and what it came to.
 //!
 //! Pure: everything that enters the identity is handed in.
 
 pub mod digest;
 pub mod messages;
 pub mod policy;
+pub mod result;

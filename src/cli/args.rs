@@ -47,7 +47,7 @@ pub struct Global {
     /// Say which files, store, digests and run it is about
     #[arg(short, long, global = true)]
     pub verbose: bool,
-    /// Colour what sbx says [default: $SBX_COLOR, else auto]
+    /// Colour what sbx says [default: $SBX_COLOR, else `color` of config.toml, else auto]
     #[arg(long, value_name = "WHEN", global = true)]
     pub color: Option<When>,
 }

@@ -19,14 +19,18 @@
 //! images/<hex>            what an image held, by the digest of its manifest
 //! fetched/<hex>           that a blob was fetched, and its size
 //! unpacked/<hex>          what a fetched archive held, by the archive's digest
+//! actions/ab/<hex>        what an action came to, by the action's digest
+//! leads/<hex>             locked by the run that computes the action
 //! tmp/                    what is being written
 //! ```
 
 use std::fs;
 use std::io::{self, Write as _};
+use std::num::NonZero;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest as _, Sha256};
@@ -34,6 +38,7 @@ use sha2::{Digest as _, Sha256};
 use crate::digest::Digest;
 use crate::sys;
 
+pub mod actions;
 mod blobs;
 mod delta;
 pub(crate) mod frame;
@@ -131,6 +136,7 @@ impl ProjectKey {
 pub struct Store {
     dir: PathBuf,
     swept: OnceLock<()>,
+    jobs: Option<NonZero<usize>>,
 }
 
 impl Store {
@@ -145,7 +151,7 @@ impl Store {
         if metadata.uid() != user {
             return Err(StoreError::ForeignOwner { path: dir, owner: metadata.uid(), user });
         }
-        let store = Self { dir, swept: OnceLock::new() };
+        let store = Self { dir, swept: OnceLock::new(), jobs: None };
         match fs::read_to_string(store.dir.join("version")) {
             Ok(version) if version == VERSION => {}
             Ok(version) => return Err(StoreError::Version { path: store.dir, found: version }),
@@ -157,6 +163,17 @@ impl Store {
                 .map_err(StoreError::io("make private", &store.dir))?;
         }
         Ok(store)
+    }
+
+    /// The same store, into which at most so many threads hash at once; `None`: as many as there are processors.
+    #[must_use]
+    pub fn with_jobs(self, jobs: Option<NonZero<usize>>) -> Self {
+        Self { jobs, ..self }
+    }
+
+    /// How many threads hash into it at most.
+    pub(crate) fn jobs(&self) -> usize {
+        self.jobs.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZero::get)
     }
 
     /// The store's directory.

@@ -20,7 +20,14 @@ const LAYERS: [&[&str]; 9] = [
     &["sys"],
 ];
 /// Pairs of one line that may import each other.
-const SIDEWAYS: [(&str, &str); 4] = [("cli", "error"), ("inputs", "store"), ("inputs", "action"), ("store", "record")];
+const SIDEWAYS: [(&str, &str); 6] = [
+    ("cli", "error"),
+    ("inputs", "store"),
+    ("inputs", "action"),
+    ("store", "record"),
+    ("store", "action"),
+    ("action", "record"),
+];
 /// These decide and do nothing: no file system, clock, environment or kernel.
 const PURE: [&str; 6] = ["plan", "action", "config/model.rs", "config/rules", "config/url.rs", "net/policy.rs"];
 /// No longer file of code without a reason in its first lines: a line that begins `//! Longer than 500 lines:`.
