@@ -7,9 +7,10 @@
 //! version                 "1\n"
 //! blobs/ab/<hex>          content by SHA-256, mode 0644; with `-x` mode 0755, with `-r` for root file systems;
 //!                         with `.N` a further inode of equal content
-//! trees/<hex>             a materialised input tree by root digest, `<hex>.manifest` beside it
+//! trees/<hex>             a materialised input tree by root digest; beside it `<hex>.manifest`, what it shows, and
+//!                         `<hex>.boot`, in which boot of the machine it was made or last looked through
 //! roots/<hex>             the same for the file system outside of the project
-//! deltas/<hex>-<hex>      what changes the first tree into the second one
+//! deltas/<hex>-<hex>      what changes the first tree into the second one; the same two files beside it
 //! projects/<key>/         the memo of a project's files, and the last trees made in full
 //! mounts/<key>            the memo of the files of a tree of the host; `mounts/content/<key>`, `mounts/metadata/<key>`
 //!                         what the whole tree was identified by, and what vouches for it
@@ -21,7 +22,8 @@
 //! unpacked/<hex>          what a fetched archive held, by the archive's digest
 //! actions/ab/<hex>        what an action came to, by the action's digest
 //! leads/<hex>             locked by the run that computes the action
-//! tmp/                    what is being written
+//! removal.lock            held for the moment in which a layer loses its name
+//! tmp/                    what is being written, and what is being removed
 //! ```
 
 use std::fs;
@@ -42,11 +44,14 @@ pub mod actions;
 mod blobs;
 mod delta;
 pub(crate) mod frame;
+mod hold;
 mod layer;
+mod look;
 pub mod records;
 mod trees;
 
 pub(crate) use blobs::{Family, PutError, Variant, hash_file};
+pub use hold::Held;
 pub use trees::Layers;
 
 /// The access and modification time of everything that a sandbox sees of the store: 1980-01-02 00:00:00 UTC, in seconds
@@ -137,6 +142,8 @@ pub struct Store {
     dir: PathBuf,
     swept: OnceLock<()>,
     jobs: Option<NonZero<usize>>,
+    /// The id of this boot.
+    boot: OnceLock<Option<String>>,
 }
 
 impl Store {
@@ -151,7 +158,7 @@ impl Store {
         if metadata.uid() != user {
             return Err(StoreError::ForeignOwner { path: dir, owner: metadata.uid(), user });
         }
-        let store = Self { dir, swept: OnceLock::new(), jobs: None };
+        let store = Self { dir, swept: OnceLock::new(), jobs: None, boot: OnceLock::new() };
         match fs::read_to_string(store.dir.join("version")) {
             Ok(version) if version == VERSION => {}
             Ok(version) => return Err(StoreError::Version { path: store.dir, found: version }),
