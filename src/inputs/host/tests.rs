@@ -168,7 +168,7 @@ fn two_hosts_with_the_same_packages_are_equal() {
 fn what_nobody_owns_and_is_large_goes_by_metadata() {
     let fixture = Fixture::new();
     let file = fs::File::create(fixture.path("opt/sdk/large")).unwrap();
-    file.set_len(64 << 20).unwrap();
+    file.set_len(256 << 20).unwrap();
     assert!(matches!(fixture.all(HostIdentity::Packages)["/opt"], ContentIdentity::Metadata(_)));
     fs::remove_file(fixture.path("opt/sdk/large")).unwrap();
     assert!(matches!(fixture.all(HostIdentity::Packages)["/opt"], ContentIdentity::Content(_)));

@@ -392,6 +392,9 @@ fn what_is_no_data_base_is_an_error() {
     fs::remove_file(&sums).unwrap();
     fs::create_dir(&sums).unwrap();
     assert!(fixture.error().contains("can't read"));
+    let fixture = Fixture::of("dpkg");
+    File::options().write(true).open(fixture.path(STATUS)).unwrap().set_len(FILE_MAX + 1).unwrap();
+    assert!(fixture.error().contains("more than"));
     if crate::sys::files::effective_uid() != 0 {
         let fixture = Fixture::of("dpkg");
         fs::set_permissions(fixture.path(STATUS), fs::Permissions::from_mode(0o000)).unwrap();
