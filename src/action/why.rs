@@ -38,15 +38,15 @@ pub struct Tree {
 /// The package listings that policies name, by the digest in the policy.
 pub type Listings = BTreeMap<String, Listing>;
 
-/// Packages by name and architecture.
-pub type Listing = BTreeMap<String, Package>;
+/// What is installed of each package, by name and architecture.
+pub type Listing = BTreeMap<String, Vec<Installed>>;
 
-/// One installed package.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Package {
-    /// Its version.
+/// What a list says of one package.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Installed {
+    /// The version, as its manager writes it.
     pub version: String,
-    /// What tells two builds of one version apart.
+    /// Stands for what the package put on the disk.
     pub fingerprint: String,
 }
 
@@ -167,8 +167,8 @@ pub enum Value {
     Time(Duration),
     /// What stands for a content.
     Identity(ContentIdentity),
-    /// A package.
-    Package(Package),
+    /// What is installed of a package.
+    Installed(Vec<Installed>),
     /// An input.
     Node(Node),
 }
@@ -377,7 +377,7 @@ fn host_directories(before: &Directories, after: &Directories, listings: &Listin
             continue;
         };
         let (Some(old), Some(new)) = (listings.get(before), listings.get(after)) else { continue };
-        let found = keyed(old, new, Subject::Package, |package| Value::Package(package.clone()));
+        let found = keyed(old, new, Subject::Package, |installed| Value::Installed(installed.clone()));
         if !found.is_empty() {
             explained.insert(path.as_str());
             packages.extend(found);

@@ -38,6 +38,7 @@ mod blobs;
 mod delta;
 pub(crate) mod frame;
 mod layer;
+pub mod past;
 pub mod records;
 mod trees;
 

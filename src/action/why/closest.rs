@@ -17,12 +17,13 @@ pub struct Closest {
 /// The one of the `earlier` runs (the newest first) that has the fewest differences from the asked one; of several, the
 /// newest. Those whose inputs can't be compared any more come last.
 ///
-/// `read` is called at most once for each tree, and for none that can't belong to the closest run.
+/// `read` gives the input tree of the run of an index. It is called at most once for each tree, and for none that can't belong
+/// to the closest run.
 pub fn closest(
     asked: (&Side, Option<&Tree>),
     earlier: &[Side],
     listings: &Listings,
-    read: &mut dyn FnMut(&Side) -> Option<Tree>,
+    read: &mut dyn FnMut(usize) -> Option<Tree>,
 ) -> Option<Closest> {
     let (asked, asked_tree) = asked;
     let mut leaders: HashMap<Option<Digest>, Ranked> = HashMap::new();
@@ -42,7 +43,7 @@ pub fn closest(
         if best.as_ref().is_some_and(|(best, _)| *best <= at_best) {
             break;
         }
-        let tree = asked_tree.and_then(|asked| Some((asked, read(&earlier[ranked.index])?)));
+        let tree = asked_tree.and_then(|asked| Some((asked, read(ranked.index)?)));
         let Some((asked_tree, tree)) = tree else {
             incomparable = incomparable.or(Some(ranked));
             continue;
