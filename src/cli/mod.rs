@@ -33,6 +33,7 @@ use resolve::{Environment, Subject};
 use crate::config::ConfigError;
 use crate::config::discover::{self, DiscoverError, Project};
 use crate::config::model::Config;
+use crate::config::user::{self, User};
 use crate::error::{Error, exit};
 use crate::pool::client::Asked;
 use crate::pool::place::Place;
@@ -64,6 +65,7 @@ struct How {
 struct Context {
     global: Global,
     environment: Environment,
+    user: User,
     ui: Ui,
     clock: Phases,
 }
@@ -74,7 +76,7 @@ pub fn main() -> ExitCode {
     clock.phase("arguments");
     let environment = Environment::of_this_process();
     // Until the command line is understood, only the variables speak of colour; a wrong one is told then.
-    let colour = environment.colour(None).unwrap_or(ui::Colour::Never);
+    let colour = environment.colour(None, None).unwrap_or(ui::Colour::Never);
     let ui = Ui::new(Verbosity::Normal, colour, environment.is_dumb());
     report_panics(ui);
     caller::survive_file_size_limit();
@@ -91,11 +93,18 @@ pub fn main() -> ExitCode {
             };
         }
     };
-    let ui = match environment.colour(arguments.global.color) {
+    let path = environment.user_config(caller::home_directory);
+    let user = path.map_or_else(|| Ok(User::default()), |path| user::load(&path));
+    let colour = environment.colour(arguments.global.color, user.as_ref().ok().and_then(|user| user.color));
+    let ui = match colour {
         Ok(colour) => Ui::new(resolve::verbosity(&arguments.global), colour, environment.is_dumb()),
         Err(error) => return fail(&ui, &error.into()),
     };
-    let mut context = Context { global: arguments.global, environment, ui, clock };
+    let user = match user {
+        Ok(user) => user,
+        Err(error) => return fail(&ui, &error.into()),
+    };
+    let mut context = Context { global: arguments.global, environment, user, ui, clock };
     finish(&ui, context.dispatch(arguments.command))
 }
 
@@ -137,14 +146,15 @@ impl Context {
         Ok((project, config))
     }
 
-    /// The store that the variables name.
+    /// The store that the variables or the user's configuration name.
     fn store(&self) -> Result<Store, Error> {
-        Ok(Store::open(self.cache_directory()?)?)
+        let jobs = self.environment.jobs(self.user.jobs)?;
+        Ok(Store::open(self.cache_directory()?)?.with_jobs(jobs))
     }
 
     /// Where the store is, or will be.
     fn cache_directory(&self) -> Result<PathBuf, Error> {
-        Ok(self.environment.cache_directory(caller::home_directory)?)
+        Ok(self.environment.cache_directory(self.user.cache_dir.as_ref(), caller::home_directory)?)
     }
 
     /// Where the pool's socket is.

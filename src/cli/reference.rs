@@ -33,21 +33,33 @@ const EXIT_CODES: [Item; 7] = [
     ),
 ];
 
-const VARIABLES: [Item; 10] = [
+const VARIABLES: [Item; 13] = [
     item("SBX_CONFIG", "The sandbox.toml to use when `--config` is not given."),
     item(
         "SBX_CACHE_DIR",
-        "The directory of the store, an absolute path. Default: sbx in $XDG_CACHE_HOME, else ~/.cache/sbx.",
+        "The directory of the store, an absolute path. Default: `cache_dir` of config.toml, else sbx in $XDG_CACHE_HOME, else ~/.cache/sbx.",
     ),
-    item("SBX_COLOR", "`auto`, `always` or `never`, when `--color` is not given."),
+    item(
+        "SBX_CACHE_SIZE",
+        "What the store may take of the disk, such as `20GiB` (B, KiB, MiB, GiB, TiB). Default: `cache_size` of config.toml, else 20GiB.",
+    ),
+    item(
+        "SBX_JOBS",
+        "How many threads hash inputs at most, from 1 to 1024. Default: `jobs` of config.toml, else as many as there are processors.",
+    ),
+    item(
+        "SBX_COLOR",
+        "`auto`, `always` or `never`, when `--color` is not given. Default: `color` of config.toml, else `auto`.",
+    ),
     item("NO_COLOR", "When set and not empty, `auto` means no colour."),
     item("TERM", "`dumb`: `auto` means no colour, and no progress is shown. `shell` and `enter` pass it on."),
     item(
         "XDG_RUNTIME_DIR",
         "Where the pool's socket is, in sbx below it; without it, or when it is not the caller's, in the store.",
     ),
-    item("XDG_CACHE_HOME", "Where the store is kept, in sbx below it."),
-    item("HOME", "Where the store is kept, in .cache/sbx below it, when neither of the other two is set."),
+    item("XDG_CACHE_HOME", "Where the store is kept, in sbx below it. A relative path is ignored."),
+    item("XDG_CONFIG_HOME", "Where config.toml is, in sbx below it. A relative path is ignored."),
+    item("HOME", "Where .cache/sbx and .config/sbx are when nothing else says where the store and config.toml are."),
     item(
         "http_proxy, https_proxy, all_proxy, no_proxy",
         "Through which proxy `[[fetch]]` goes, by CONNECT or SOCKS, and which names and addresses are reached without one. The uppercase names count too.",
@@ -55,10 +67,14 @@ const VARIABLES: [Item; 10] = [
     item("SSL_CERT_FILE, SSL_CERT_DIR", "The certificates that `[[fetch]]` trusts instead of the machine's."),
 ];
 
-const FILES: [Item; 2] = [
+const FILES: [Item; 3] = [
     item(
         "sandbox.toml",
         "Declares the sandbox. The first one from the working directory upwards is used; paths in it are relative to it. `sbx schema` prints its JSON Schema.",
+    ),
+    item(
+        "~/.config/sbx/config.toml",
+        "Your own configuration: `cache_dir` (an absolute path), `cache_size` (such as \"20GiB\"), `jobs` (a number), `color` (\"auto\", \"always\" or \"never\"). Flags win over variables, variables over this file. It changes how sbx behaves and enters no digest.",
     ),
     item(
         "~/.cache/sbx",

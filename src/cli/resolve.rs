@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::num::NonZero;
 use std::path::PathBuf;
 
 use crate::config::model::{Config, Settings};
+use crate::config::user::{self, Color};
 use crate::inputs::Proxies;
 use crate::ui::{Colour, Verbosity};
 
 use super::args::{Global, When, Words};
+
+/// What the store may take of the disk when nobody says otherwise, in bytes.
+pub const CACHE_SIZE: u64 = 20 << 30;
 
 /// The variables of the caller that change how sbx behaves.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -109,14 +114,19 @@ impl Environment {
         self.get("TERM").and_then(OsStr::to_str)
     }
 
-    /// What decides about colour: `flag` (`--color`), else `SBX_COLOR`, else `NO_COLOR` and `TERM`.
+    /// What decides about colour: `flag` (`--color`), else `SBX_COLOR`, else the user's `color`, else `NO_COLOR` and
+    /// `TERM`.
     ///
     /// # Errors
     /// When `SBX_COLOR` is none of its three values.
-    pub fn colour(&self, flag: Option<When>) -> Result<Colour, ResolveError> {
+    pub fn colour(&self, flag: Option<When>, user: Option<Color>) -> Result<Colour, ResolveError> {
         let when = match (flag, self.get("SBX_COLOR")) {
             (Some(when), _) => when,
-            (None, None) => When::Auto,
+            (None, None) => match user {
+                None | Some(Color::Auto) => When::Auto,
+                Some(Color::Always) => When::Always,
+                Some(Color::Never) => When::Never,
+            },
             (None, Some(value)) => match value.to_str() {
                 Some("auto") => When::Auto,
                 Some("always") => When::Always,
@@ -137,23 +147,67 @@ impl Environment {
         Proxies::from_variables(|name| self.get(name).and_then(OsStr::to_str).map(str::to_owned))
     }
 
-    /// Where the store is: `SBX_CACHE_DIR`, else `$XDG_CACHE_HOME/sbx`, else `.cache/sbx` in `HOME`, else in the home
-    /// directory that `home` finds in the user database.
+    /// Where the user's configuration is: `$XDG_CONFIG_HOME/sbx/config.toml`, else `.config/sbx/config.toml` in `HOME`,
+    /// else in the home directory that `home` finds in the user database; `None` when nothing absolute says where.
+    pub fn user_config(&self, home: impl FnOnce() -> Option<PathBuf>) -> Option<PathBuf> {
+        let below = self.base("XDG_CONFIG_HOME").or_else(|| {
+            let home = self.get("HOME").map(PathBuf::from).or_else(home).filter(|home| home.is_absolute());
+            Some(home?.join(".config"))
+        });
+        Some(below?.join("sbx/config.toml"))
+    }
+
+    /// Where the store is: `SBX_CACHE_DIR`, else the user's `cache_dir`, else `$XDG_CACHE_HOME/sbx`, else `.cache/sbx` in
+    /// `HOME`, else in the home directory that `home` finds in the user database.
     ///
     /// # Errors
-    /// When one of them is a relative path, or there is none at all.
-    pub fn cache_directory(&self, home: impl FnOnce() -> Option<PathBuf>) -> Result<PathBuf, ResolveError> {
-        for (name, below) in [("SBX_CACHE_DIR", ""), ("XDG_CACHE_HOME", "sbx"), ("HOME", ".cache/sbx")] {
-            if let Some(value) = self.get(name) {
-                let path = PathBuf::from(value);
-                if !path.is_absolute() {
-                    return Err(variable(name, value, "it must be an absolute path"));
-                }
-                return Ok(if below.is_empty() { path } else { path.join(below) });
+    /// When `SBX_CACHE_DIR` or `HOME` is a relative path, or there is none at all.
+    pub fn cache_directory(
+        &self,
+        user: Option<&PathBuf>,
+        home: impl FnOnce() -> Option<PathBuf>,
+    ) -> Result<PathBuf, ResolveError> {
+        let absolute = |name| match self.get(name) {
+            Some(value) if PathBuf::from(value).is_relative() => {
+                Err(variable(name, value, "it must be an absolute path"))
             }
+            value => Ok(value.map(PathBuf::from)),
+        };
+        if let Some(path) = absolute("SBX_CACHE_DIR")?.or_else(|| user.cloned()) {
+            return Ok(path);
         }
-        let home = home().filter(|home| home.is_absolute()).ok_or(ResolveError::NoCacheDirectory)?;
-        Ok(home.join(".cache/sbx"))
+        if let Some(base) = self.base("XDG_CACHE_HOME") {
+            return Ok(base.join("sbx"));
+        }
+        let home = absolute("HOME")?.or_else(home).filter(|home| home.is_absolute());
+        Ok(home.ok_or(ResolveError::NoCacheDirectory)?.join(".cache/sbx"))
+    }
+
+    /// A base directory; a relative path is to be ignored (XDG Base Directory Specification, "Basics").
+    fn base(&self, name: &str) -> Option<PathBuf> {
+        self.get(name).map(PathBuf::from).filter(|path| path.is_absolute())
+    }
+
+    /// What the store may take of the disk, in bytes: `SBX_CACHE_SIZE`, else the user's `cache_size`, else
+    /// [`CACHE_SIZE`].
+    ///
+    /// # Errors
+    /// When `SBX_CACHE_SIZE` is no size.
+    pub fn cache_size(&self, user: Option<u64>) -> Result<u64, ResolveError> {
+        let Some(value) = self.get("SBX_CACHE_SIZE") else { return Ok(user.unwrap_or(CACHE_SIZE)) };
+        let size = value.to_str().and_then(|text| user::size(text).ok());
+        size.ok_or_else(|| variable("SBX_CACHE_SIZE", value, "it must be a size such as `20GiB`"))
+    }
+
+    /// How many threads hash at most: `SBX_JOBS`, else the user's `jobs`; `None`: as many as there are processors.
+    ///
+    /// # Errors
+    /// When `SBX_JOBS` is no such number.
+    pub fn jobs(&self, user: Option<NonZero<usize>>) -> Result<Option<NonZero<usize>>, ResolveError> {
+        let Some(value) = self.get("SBX_JOBS") else { return Ok(user) };
+        let jobs = value.to_str().and_then(|text| text.parse().ok()).and_then(|number| user::jobs(number).ok());
+        let expected = "it must be a number from 1 to 1024";
+        jobs.map(Some).ok_or_else(|| variable("SBX_JOBS", value, expected))
     }
 
     /// `XDG_RUNTIME_DIR`.
@@ -347,17 +401,48 @@ mod tests {
     #[test]
     fn the_cache_directory_is_the_first_that_is_set() {
         let home = || Some(PathBuf::from("/db"));
+        let user = PathBuf::from("/u");
         let all = [("SBX_CACHE_DIR", "/a"), ("XDG_CACHE_HOME", "/b"), ("HOME", "/c")];
         for (from, expected) in [(0, "/a"), (1, "/b/sbx"), (2, "/c/.cache/sbx"), (3, "/db/.cache/sbx")] {
-            assert_eq!(environment(&all[from..]).cache_directory(home), Ok(PathBuf::from(expected)));
+            assert_eq!(environment(&all[from..]).cache_directory(None, home), Ok(PathBuf::from(expected)));
         }
+        assert_eq!(environment(&all).cache_directory(Some(&user), home), Ok("/a".into()));
+        assert_eq!(environment(&all[1..]).cache_directory(Some(&user), home), Ok("/u".into()));
         let empty = environment(&[("SBX_CACHE_DIR", ""), ("HOME", "/c")]);
-        assert_eq!(empty.cache_directory(home), Ok(PathBuf::from("/c/.cache/sbx")));
-        for name in ["SBX_CACHE_DIR", "XDG_CACHE_HOME", "HOME"] {
-            let error = environment(&[(name, "cache")]).cache_directory(home).unwrap_err();
+        assert_eq!(empty.cache_directory(None, home), Ok(PathBuf::from("/c/.cache/sbx")));
+        for name in ["SBX_CACHE_DIR", "HOME"] {
+            let error = environment(&[(name, "cache")]).cache_directory(None, home).unwrap_err();
             assert_eq!(error.to_string(), format!("{name} is `cache`: it must be an absolute path"));
         }
-        assert_eq!(environment(&[]).cache_directory(|| None), Err(ResolveError::NoCacheDirectory));
+        let relative = environment(&[("XDG_CACHE_HOME", "cache"), ("HOME", "/c")]);
+        assert_eq!(relative.cache_directory(None, home), Ok(PathBuf::from("/c/.cache/sbx")));
+        assert_eq!(environment(&[]).cache_directory(None, || None), Err(ResolveError::NoCacheDirectory));
+    }
+
+    #[test]
+    fn the_user_s_configuration_is_below_the_first_base_that_is_absolute() {
+        let home = || Some(PathBuf::from("/db"));
+        let place = |variables: &[(&str, &str)]| environment(variables).user_config(home);
+        assert_eq!(place(&[("XDG_CONFIG_HOME", "/x"), ("HOME", "/h")]), Some("/x/sbx/config.toml".into()));
+        assert_eq!(place(&[("XDG_CONFIG_HOME", "x"), ("HOME", "/h")]), Some("/h/.config/sbx/config.toml".into()));
+        assert_eq!(place(&[]), Some("/db/.config/sbx/config.toml".into()));
+        assert_eq!(place(&[("HOME", "h")]), None);
+    }
+
+    #[test]
+    fn variables_win_over_the_user_s_file() {
+        let none = environment(&[]);
+        assert_eq!((none.cache_size(None), none.cache_size(Some(5))), (Ok(CACHE_SIZE), Ok(5)));
+        assert_eq!((none.jobs(None), none.jobs(NonZero::new(5))), (Ok(None), Ok(NonZero::new(5))));
+        let set = environment(&[("SBX_CACHE_SIZE", "1MiB"), ("SBX_JOBS", "3"), ("SBX_COLOR", "never")]);
+        assert_eq!(set.cache_size(Some(5)), Ok(1 << 20));
+        assert_eq!(set.jobs(NonZero::new(5)), Ok(NonZero::new(3)));
+        assert_eq!(set.colour(None, Some(Color::Always)), Ok(Colour::Never));
+        assert_eq!(none.colour(None, Some(Color::Always)), Ok(Colour::Always));
+        for (name, value) in [("SBX_CACHE_SIZE", "1"), ("SBX_CACHE_SIZE", "0B"), ("SBX_JOBS", "0"), ("SBX_JOBS", "x")] {
+            let wrong = environment(&[(name, value)]);
+            assert!(wrong.cache_size(None).is_err() || wrong.jobs(None).is_err(), "{name}={value}");
+        }
     }
 
     #[test]
@@ -371,13 +456,13 @@ mod tests {
     #[test]
     fn colour_is_the_flag_s_then_the_variable_s_then_the_terminal_s() {
         let auto = |discouraged| Ok(Colour::Auto { discouraged });
-        assert_eq!(environment(&[]).colour(None), auto(false));
-        assert_eq!(environment(&[("NO_COLOR", "1")]).colour(None), auto(true));
-        assert_eq!(environment(&[("NO_COLOR", "")]).colour(None), auto(false));
-        assert_eq!(environment(&[("TERM", "dumb")]).colour(None), auto(true));
-        assert_eq!(environment(&[("SBX_COLOR", "always"), ("NO_COLOR", "1")]).colour(None), Ok(Colour::Always));
-        assert_eq!(environment(&[("SBX_COLOR", "always")]).colour(Some(When::Never)), Ok(Colour::Never));
-        assert!(environment(&[("SBX_COLOR", "yes")]).colour(None).is_err());
+        assert_eq!(environment(&[]).colour(None, None), auto(false));
+        assert_eq!(environment(&[("NO_COLOR", "1")]).colour(None, None), auto(true));
+        assert_eq!(environment(&[("NO_COLOR", "")]).colour(None, None), auto(false));
+        assert_eq!(environment(&[("TERM", "dumb")]).colour(None, None), auto(true));
+        assert_eq!(environment(&[("SBX_COLOR", "always"), ("NO_COLOR", "1")]).colour(None, None), Ok(Colour::Always));
+        assert_eq!(environment(&[("SBX_COLOR", "always")]).colour(Some(When::Never), None), Ok(Colour::Never));
+        assert!(environment(&[("SBX_COLOR", "yes")]).colour(None, None).is_err());
     }
 
     #[test]

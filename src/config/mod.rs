@@ -1,7 +1,7 @@
 //! From the text of a `sandbox.toml` to its checked meaning.
 //!
 //! [`load`] reads a file, [`parse`] a text. Both find every fault in one pass; [`Faults`] holds them as data and
-//! renders them for people. [`discover`] finds the file that a command line means, [`schema`] describes the format
+//! renders them for people. [`user`] is the same for the user's own configuration. [`discover`] finds the file that a command line means, [`schema`] describes the format
 //! for editors.
 //!
 //! ```
@@ -23,6 +23,7 @@ mod relate;
 pub mod rules;
 mod syntax;
 pub mod url;
+pub mod user;
 mod values;
 
 use std::fs::File;
@@ -94,6 +95,11 @@ impl ConfigError {
 /// # Errors
 /// When the file can't be read, is too large or no UTF-8, or has faults: all of them at once.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    Ok(parse(&read_text(path)?, &path.to_string_lossy())?)
+}
+
+/// The text of a file, within [`SIZE_MAX`].
+fn read_text(path: &Path) -> Result<String, ConfigError> {
     let read_error = |source| ConfigError::Read { path: path.to_owned(), source };
     // Before it is opened: to open a pipe would wait for its other end.
     if !std::fs::metadata(path).map_err(read_error)?.is_file() {
@@ -104,12 +110,11 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
     if bytes.len() as u64 > SIZE_MAX {
         return Err(ConfigError::TooLarge { path: path.to_owned() });
     }
-    let text = std::str::from_utf8(&bytes).map_err(|error| {
-        let offset = error.valid_up_to();
-        let line = 1 + bytes[..offset].iter().filter(|byte| **byte == b'\n').count();
+    String::from_utf8(bytes).map_err(|error| {
+        let offset = error.utf8_error().valid_up_to();
+        let line = 1 + error.as_bytes()[..offset].iter().filter(|byte| **byte == b'\n').count();
         ConfigError::NotUtf8 { path: path.to_owned(), offset, line }
-    })?;
-    Ok(parse(text, &path.to_string_lossy())?)
+    })
 }
 
 /// Checks the text of a `sandbox.toml`; `name` is what faults call it. A byte order mark is skipped.

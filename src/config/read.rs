@@ -83,7 +83,7 @@ fn wrong_type<T: Read>(value: &Spanned<DeValue<'_>>, place: Place<'_>, faults: &
     };
     let path = place.path();
     let hint = match (value.get_ref(), T::WANTED) {
-        (DeValue::Integer(_), "a string") if path.contains("limits.") => {
+        (DeValue::Integer(_), "a string") if path.contains("limits.") || path == "cache_size" => {
             Some("put it in quotes, with its unit".to_owned())
         }
         (DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_), "a string") => {

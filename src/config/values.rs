@@ -1,5 +1,6 @@
 //! Values that are more than their TOML type: each function reads one, or says what is wrong and what helps.
 
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -140,6 +141,38 @@ pub(super) fn size(text: &str) -> Result<u64, Bad> {
         Some(bytes) => Ok(bytes),
         None => Err(Bad::new("is no size").hint("write it as \"512MiB\" or \"2GiB\" (B, KiB, MiB, GiB, TiB)")),
     }
+}
+
+/// What the store may take, in bytes.
+pub(super) fn cache_size(text: &str) -> Result<u64, Bad> {
+    size(text).map_err(|bad| match bad.why.as_str() {
+        "is zero" => bad.hint("leave the key out for the default"),
+        _ => bad,
+    })
+}
+
+/// More threads than this bring nothing.
+const JOBS_MAX: usize = 1024;
+
+/// A number of threads.
+pub(super) fn jobs(number: i64) -> Result<NonZero<usize>, Bad> {
+    usize::try_from(number)
+        .ok()
+        .filter(|number| *number <= JOBS_MAX)
+        .and_then(NonZero::new)
+        .ok_or_else(|| Bad::new(format!("can't be {number}")).hint(format!("it is from 1 to {JOBS_MAX}")))
+}
+
+/// A directory of the host that does not depend on where sbx is started.
+pub(super) fn absolute_path(text: &str) -> Result<PathBuf, Bad> {
+    let path = Path::new(text);
+    if text.chars().any(char::is_control) {
+        return Err(Bad::new("has a control character"));
+    }
+    if !path.is_absolute() {
+        return Err(Bad::new("is no absolute path").hint("write it from `/`; `~` and variables are not expanded"));
+    }
+    Ok(path.to_owned())
 }
 
 /// The most open files that a kernel can be set to allow (`sysctl_nr_open_max` in fs/file.c).

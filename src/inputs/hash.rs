@@ -3,7 +3,6 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -72,7 +71,7 @@ pub(super) fn hash_unknown(
     }
     if !jobs.is_empty() {
         let mut faults = Faults::default();
-        for (index, result) in read_all(source, &jobs) {
+        for (index, result) in read_all(source, &jobs, threads_for(jobs.len(), store.jobs())) {
             match result {
                 Ok((stamp, digest)) => (files[index].stamp, files[index].digest) = (stamp, Some(digest)),
                 Err(InputError::Faults(more)) => faults.append(more),
@@ -91,7 +90,7 @@ type Outcome = Result<(Stamp, Digest), InputError>;
 
 /// Reads the files of all jobs; the results stand in the order of the jobs. After an error of the store's no new job is
 /// begun.
-fn read_all(source: Source<'_>, jobs: &[(usize, Item<'_>)]) -> Vec<(usize, Outcome)> {
+fn read_all(source: Source<'_>, jobs: &[(usize, Item<'_>)], threads: usize) -> Vec<(usize, Outcome)> {
     let next = AtomicUsize::new(0);
     let work = || {
         let (mut done, mut buffer) = (Vec::new(), Vec::new());
@@ -106,7 +105,7 @@ fn read_all(source: Source<'_>, jobs: &[(usize, Item<'_>)]) -> Vec<(usize, Outco
         }
         done
     };
-    let mut done = match threads_for(jobs.len()) {
+    let mut done = match threads {
         1 => work(),
         threads => thread::scope(|scope| {
             let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
@@ -120,11 +119,9 @@ fn read_all(source: Source<'_>, jobs: &[(usize, Item<'_>)]) -> Vec<(usize, Outco
     done
 }
 
-fn threads_for(jobs: usize) -> usize {
-    if jobs <= FILES_PER_THREAD {
-        return 1;
-    }
-    thread::available_parallelism().map_or(1, NonZero::get).min(jobs.div_ceil(FILES_PER_THREAD))
+/// How many threads read so many files, when there may be `most`.
+fn threads_for(files: usize, most: usize) -> usize {
+    files.div_ceil(FILES_PER_THREAD).clamp(1, most)
 }
 
 fn read_one(source: Source<'_>, item: &Item<'_>, buffer: &mut Vec<u8>) -> Outcome {
@@ -190,6 +187,12 @@ mod tests {
         let outcome = hash_unknown(source, &[item], &memo, &store);
         let outcome = outcome.map(|hashed| hashed.digests).map_err(|error| error.to_string());
         (outcome, readings.into_inner())
+    }
+
+    #[test]
+    fn threads_are_as_many_as_are_allowed_and_worth_it() {
+        assert_eq!([0, 1, 16, 17, 33, 9999].map(|files| threads_for(files, 4)), [1, 1, 1, 2, 3, 4]);
+        assert_eq!([1, 9999].map(|files| threads_for(files, 1)), [1, 1]);
     }
 
     #[test]

@@ -37,7 +37,6 @@ pub use compare::Unlike;
 pub use fault::{Fault, Faults, InputError};
 pub use fetch::{FetchError, Place, Proxies};
 pub use patterns::BadPattern;
-pub use tree::root_digest_around;
 
 /// One path of a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,7 +15,12 @@ impl Manifest {
 
     /// The root digest of a tree in which this one stands at `prefix` (in `/src`: a root whose only entry is `src`).
     pub fn root_digest_at(&self, prefix: &GuestPath) -> Digest {
-        root_digest_around(self.root_digest(), prefix)
+        let mut digest = self.root_digest();
+        for name in prefix.relative().rsplit('/').filter(|name| !name.is_empty()) {
+            let node = DirectoryNode { name: name.to_owned(), digest: Some(digest.into()) };
+            digest = Digest::of(&Directory { directories: vec![node], ..Directory::default() }.encode_to_vec());
+        }
+        digest
     }
 
     /// Calls `visit` with the encoded `Directory` message of every directory, children before parents, the root last;
@@ -23,15 +28,6 @@ impl Manifest {
     pub fn visit_directories(&self, visit: &mut dyn FnMut(&[u8])) -> Digest {
         encode(&self.entries, 0, visit)
     }
-}
-
-/// The root digest of a tree in which the one with the root digest `inner` stands at `prefix`.
-pub fn root_digest_around(inner: Digest, prefix: &GuestPath) -> Digest {
-    let names = prefix.relative().rsplit('/').filter(|name| !name.is_empty());
-    names.fold(inner, |digest, name| {
-        let node = DirectoryNode { name: name.to_owned(), digest: Some(digest.into()) };
-        Digest::of(&Directory { directories: vec![node], ..Directory::default() }.encode_to_vec())
-    })
 }
 
 /// Encodes the directory whose entries are `entries`; their paths below it begin at byte `start`.

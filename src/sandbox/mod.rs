@@ -36,7 +36,7 @@ use crate::plan::skeleton::{Place, Skeleton};
 use crate::plan::{self, Facts, HostPlace, Invocation, Plan};
 use crate::pool::client::Asked;
 use crate::record::Record;
-use crate::store::{Layers, ProjectKey, Store, StoreError};
+use crate::store::{Held, Layers, ProjectKey, Store, StoreError};
 use identity::Contents;
 use launch::Origin;
 pub use network::Tell;
@@ -107,6 +107,8 @@ pub struct Prepared {
     below_root: Vec<Manifest>,
     /// The overlay's lower directories, topmost first, relative to the store.
     lower: Vec<String>,
+    /// Keeps them from being removed while the run lasts.
+    _held: Vec<Held>,
 }
 
 /// What came of a run.
@@ -158,8 +160,7 @@ pub fn prepare(
         terminal,
     };
     let plan = plan::build(settings, &facts, &invocation)?;
-    let mut lower = layers.lower;
-    let input_root = layers.root;
+    let (mut lower, mut held, input_root) = (layers.lower, layers.held, layers.root);
     let contents = Contents {
         mounts: mount_identities(store, settings, &facts, progress)?,
         rootfs: rootfs.as_ref().map(|(rootfs, _)| rootfs.manifest.root_digest()),
@@ -171,9 +172,10 @@ pub fn prepare(
     let rootfs = rootfs.map(|(rootfs, layers)| (rootfs.manifest, layers));
     for (manifest, layers) in [Some(skeleton), rootfs].into_iter().flatten() {
         lower.extend(layers.lower);
+        held.extend(layers.held);
         below_root.push(manifest);
     }
-    Ok(Prepared { input_root, manifest: collected.manifest, action, plan, below_root, lower })
+    Ok(Prepared { input_root, manifest: collected.manifest, action, plan, below_root, lower, _held: held })
 }
 
 /// What stands for the content of each mount. The plan is made, so every source is there.

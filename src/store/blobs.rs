@@ -213,7 +213,8 @@ pub(super) fn is_whole(path: &Path, digest: &Digest, executable: bool) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| looks_whole(&metadata, digest, executable))
 }
 
-fn looks_whole(metadata: &Metadata, digest: &Digest, executable: bool) -> bool {
+/// The same of what was looked at already.
+pub(super) fn looks_whole(metadata: &Metadata, digest: &Digest, executable: bool) -> bool {
     metadata.is_file()
         && metadata.len() == digest.size
         && metadata.mode() & 0o7777 == mode(executable)

@@ -1,7 +1,9 @@
 //! What must be laid over one tree so that it shows another: pure data.
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
 
+use super::frame::{Reader, put_text};
 use crate::inputs::{Entry, Manifest, Node, path_order};
 
 /// The difference of two trees.
@@ -31,6 +33,17 @@ impl<'a> Delta<'a> {
         Some(delta)
     }
 
+    /// As bytes: how many paths are gone, these, and what is put as a manifest has it.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut body = (self.gone.len() as u64).to_le_bytes().to_vec();
+        for path in &self.gone {
+            put_text(&mut body, path);
+        }
+        let put = Manifest { entries: self.put.iter().map(|entry| (*entry).clone()).collect() };
+        body.extend_from_slice(&put.encode());
+        body
+    }
+
     /// The changes, sorted by path.
     pub(super) fn in_order(&self) -> Vec<Change<'a>> {
         let puts = self.put.iter().map(|entry| Change::Put(entry));
@@ -38,6 +51,33 @@ impl<'a> Delta<'a> {
         changes.sort_by(|one, other| path_order(one.path(), other.path()));
         changes
     }
+}
+
+/// What `old` becomes by the encoded changes `body`; `None` when they are not of this format.
+pub(super) fn apply(old: Manifest, body: &[u8]) -> Option<Manifest> {
+    let mut reader = Reader(body);
+    let gone: HashSet<&str> = (0..reader.u64()?).map(|_| reader.text()).collect::<Option<_>>()?;
+    let put = Manifest::decode(reader.0)?.entries;
+    let replaced: HashSet<&str> = put.iter().map(|entry| entry.path.as_str()).collect();
+    // A directory is replaced by what stands in it; anything else hides what stood below its path.
+    let hiding: HashSet<&str> =
+        put.iter().filter(|entry| entry.node != Node::EmptyDirectory).map(|entry| entry.path.as_str()).collect();
+    let filled: HashSet<&str> = put.iter().flat_map(|entry| above(&entry.path)).collect();
+    let remains = |entry: &Entry| {
+        let path = entry.path.as_str();
+        !gone.contains(path)
+            && !replaced.contains(path)
+            && !filled.contains(path)
+            && !above(path).any(|above| gone.contains(above) || hiding.contains(above))
+    };
+    let mut entries: Vec<_> = old.entries.into_iter().filter(remains).chain(put.iter().cloned()).collect();
+    entries.sort_by(|one, other| path_order(&one.path, &other.path));
+    Some(Manifest { entries })
+}
+
+/// The directories on the way to `path`.
+fn above(path: &str) -> impl Iterator<Item = &str> {
+    path.match_indices('/').map(|(end, _)| &path[..end])
 }
 
 /// One change of a tree.
@@ -111,6 +151,7 @@ mod tests {
         let delta = Delta::between(&old, &new, 100).unwrap();
         let paths: Vec<_> = delta.put.iter().map(|entry| entry.path.as_str()).collect();
         assert_eq!((paths.as_slice(), delta.gone.as_slice()), (put, gone));
+        assert_eq!(apply(old.clone(), &delta.encode()), Some(new.clone()));
     }
 
     #[test]

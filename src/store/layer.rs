@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use super::blobs::{Family, Variant, is_whole, seal};
+use super::hold::Held;
 use super::{MTIME, Store, StoreError, make_private_dir};
 use crate::digest::Digest;
 use crate::inputs::{Entry, Manifest, Node};
@@ -106,8 +107,8 @@ impl<'a> Layer<'a> {
         }
     }
 
-    /// Gives the finished layer its name; when another process was first, its layer stays.
-    pub(super) fn publish(self, target: &Path) -> Result<(), StoreError> {
+    /// Gives the finished layer its name, and holds it; `None` when another process was first, whose layer stays.
+    pub(super) fn publish(self, target: &Path) -> Result<Option<Held>, StoreError> {
         if !self.missing.is_empty() {
             return Err(StoreError::Missing { digests: self.missing });
         }
@@ -119,11 +120,14 @@ impl<'a> Layer<'a> {
         if let Some(parent) = target.parent() {
             make_private_dir(parent)?;
         }
-        match fs::rename(self.temp.path().join("layer"), target) {
+        let layer = self.temp.path().join("layer");
+        // Held before it has its name: nobody can remove it in between.
+        let held = Held::new(&layer)?;
+        match fs::rename(&layer, target) {
             Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {
-                Ok(())
+                Ok(None)
             }
-            renamed => renamed.map_err(StoreError::io("rename a directory to", target)),
+            renamed => renamed.map(|()| held).map_err(StoreError::io("rename a directory to", target)),
         }
     }
 

@@ -7,9 +7,10 @@
 //! version                 "1\n"
 //! blobs/ab/<hex>          content by SHA-256, mode 0644; with `-x` mode 0755, with `-r` for root file systems;
 //!                         with `.N` a further inode of equal content
-//! trees/<hex>             a materialised input tree by root digest, `<hex>.manifest` beside it
+//! trees/<hex>             a materialised input tree by root digest; beside it `<hex>.manifest`, what it shows, and
+//!                         `<hex>.boot`, in which boot of the machine it was made or last looked through
 //! roots/<hex>             the same for the file system outside of the project
-//! deltas/<hex>-<hex>      what changes the first tree into the second one
+//! deltas/<hex>-<hex>      what changes the first tree into the second one; the same two files beside it
 //! projects/<key>/         the memo of a project's files, and the last trees made in full
 //! mounts/<key>            the memo of a mounted directory's files
 //! rootfs/<key>            the memo of a root file system's files, or what an archive held
@@ -18,14 +19,17 @@
 //! unpacked/<hex>          what a fetched archive held, by the archive's digest
 //! actions/ab/<hex>        what an action came to, by the action's digest
 //! leads/<hex>             locked by the run that computes the action
-//! tmp/                    what is being written
+//! removal.lock            held for the moment in which a layer loses its name
+//! tmp/                    what is being written, and what is being removed
 //! ```
 
 use std::fs;
 use std::io::{self, Write as _};
+use std::num::NonZero;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest as _, Sha256};
@@ -37,12 +41,15 @@ pub mod actions;
 mod blobs;
 mod delta;
 pub(crate) mod frame;
+mod hold;
 mod layer;
+mod look;
 pub mod past;
 pub mod records;
 mod trees;
 
 pub(crate) use blobs::{Family, PutError, Variant, hash_file};
+pub use hold::Held;
 pub use trees::Layers;
 
 /// The access and modification time of everything that a sandbox sees of the store: 1980-01-02 00:00:00 UTC, in seconds
@@ -132,6 +139,9 @@ impl ProjectKey {
 pub struct Store {
     dir: PathBuf,
     swept: OnceLock<()>,
+    jobs: Option<NonZero<usize>>,
+    /// The id of this boot.
+    boot: OnceLock<Option<String>>,
 }
 
 impl Store {
@@ -146,7 +156,7 @@ impl Store {
         if metadata.uid() != user {
             return Err(StoreError::ForeignOwner { path: dir, owner: metadata.uid(), user });
         }
-        let store = Self { dir, swept: OnceLock::new() };
+        let store = Self { dir, swept: OnceLock::new(), jobs: None, boot: OnceLock::new() };
         match fs::read_to_string(store.dir.join("version")) {
             Ok(version) if version == VERSION => {}
             Ok(version) => return Err(StoreError::Version { path: store.dir, found: version }),
@@ -158,6 +168,17 @@ impl Store {
                 .map_err(StoreError::io("make private", &store.dir))?;
         }
         Ok(store)
+    }
+
+    /// The same store, into which at most so many threads hash at once; `None`: as many as there are processors.
+    #[must_use]
+    pub fn with_jobs(self, jobs: Option<NonZero<usize>>) -> Self {
+        Self { jobs, ..self }
+    }
+
+    /// How many threads hash into it at most.
+    pub(crate) fn jobs(&self) -> usize {
+        self.jobs.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZero::get)
     }
 
     /// The store's directory.

@@ -8,8 +8,6 @@ use super::Store;
 use crate::action::messages::{self, Action, Command};
 use crate::action::why::{Listing, Side, Tree};
 use crate::digest::Digest;
-use crate::inputs::root_digest_around;
-use crate::path::GuestPath;
 
 /// What can't be read any more: it was removed from the store, or is damaged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,21 +74,122 @@ impl Store {
         None
     }
 
-    fn manifest_of(&self, root: &Digest) -> Option<crate::inputs::Manifest> {
-        let path = self.dir.join(format!("trees/{}.manifest", root.hex()));
-        crate::inputs::Manifest::decode(&super::frame::read_frame(&path, b"sbxtree1")?)
-    }
-
     /// The input tree of a run; `None` when it is not in the store any more, or damaged.
     pub fn tree_of(&self, side: &Side) -> Option<Tree> {
-        let root = side.input_root()?;
-        let manifest = self.manifest_of(&root)?;
-        let inner = manifest.root_digest();
-        // The command starts where the inputs stand or below.
-        let directory = format!("/{}", side.command.working_directory);
-        let above = directory.match_indices('/').map(|(end, _)| &directory[..end]).chain([directory.as_str()]);
-        let mut places = above.filter_map(|path| GuestPath::new(if path.is_empty() { "/" } else { path }).ok());
-        let at = places.find(|place| root_digest_around(inner, place) == root)?;
+        let (at, manifest) = self.manifest_of(&side.input_root()?)?;
         Some(Tree { at, manifest })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::action::digest::{Identity, Run, identify};
+    use crate::action::policy::tests::policy;
+    use crate::inputs::{Entry, Manifest, Node};
+    use crate::path::GuestPath;
+
+    struct Fixture {
+        dir: tempfile::TempDir,
+        store: Store,
+        identity: Identity,
+    }
+
+    impl Fixture {
+        /// A store that has all of one run.
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let store = Store::open(dir.path().join("store")).unwrap();
+            let at = GuestPath::new("/a/src").unwrap();
+            let layers = store.materialise(&manifest(&store), Some(&at), None).unwrap();
+            let identity = identify(&Run {
+                arguments: &["make".to_owned()],
+                environment: &BTreeMap::from([("CC".to_owned(), "gcc".to_owned())]),
+                working_directory: "a/src/sub",
+                output_paths: &[],
+                platform: &BTreeMap::new(),
+                input_root: layers.root,
+                timeout: None,
+                policy: &policy(),
+            });
+            for message in [&identity.action, &identity.command, &identity.policy] {
+                store.put_bytes(message, false).unwrap();
+            }
+            Self { dir, store, identity }
+        }
+
+        fn side(&self) -> Result<Side, Gone> {
+            self.store.side(&self.identity.action_digest.to_string())
+        }
+
+        fn blob(&self, digest: &Digest) -> PathBuf {
+            let hex = digest.hex();
+            self.dir.path().join("store/blobs").join(&hex[..2]).join(&hex[2..])
+        }
+    }
+
+    fn manifest(store: &Store) -> Manifest {
+        let digest = store.put_bytes(b"text", false).unwrap();
+        Manifest { entries: vec![Entry { path: "file".to_owned(), node: Node::File { digest, executable: false } }] }
+    }
+
+    #[test]
+    fn what_a_run_was_reads_back() {
+        let fixture = Fixture::new();
+        let side = fixture.side().unwrap();
+        assert_eq!(side.command.arguments, ["make"]);
+        assert_eq!(side.policy, policy());
+        let tree = fixture.store.tree_of(&side).unwrap();
+        assert_eq!((tree.at.as_str(), tree.manifest), ("/a/src", manifest(&fixture.store)));
+    }
+
+    #[test]
+    fn what_is_gone_or_damaged_is_named() {
+        for damage in [|path: PathBuf| fs::remove_file(path), |path| fs::write(path, "x")] {
+            for part in [Part::Action, Part::Command, Part::Policy] {
+                let fixture = Fixture::new();
+                let Identity { action_digest, command_digest, policy_digest, .. } = fixture.identity;
+                let digest = match part {
+                    Part::Action => action_digest,
+                    Part::Command => command_digest,
+                    _ => policy_digest,
+                };
+                damage(fixture.blob(&digest)).unwrap();
+                assert_eq!(fixture.side(), Err(Gone { what: part, digest: digest.to_string() }));
+            }
+        }
+        let fixture = Fixture::new();
+        let side = fixture.side().unwrap();
+        fs::remove_dir_all(fixture.dir.path().join("store/trees")).unwrap();
+        assert_eq!(fixture.store.tree_of(&side), None);
+        for text in ["", "no digest", "../../x/1"] {
+            let gone = fixture.store.side(text).unwrap_err();
+            assert_eq!((gone.what, gone.digest.as_str()), (Part::Action, text));
+        }
+    }
+
+    #[test]
+    fn blobs_that_are_no_messages_are_no_side() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path().join("store")).unwrap();
+        // Neither an action, nor one with a command, nor one with a salt that leads to a policy.
+        let text = store.put_bytes(b"text", false).unwrap();
+        assert_eq!(store.side(&text.to_string()).unwrap_err().what, Part::Action);
+        let mut action = Action::default();
+        let part = |action: &Action| {
+            let digest = store.put_bytes(&action.encode_to_vec(), false).unwrap();
+            store.side(&digest.to_string()).unwrap_err().what
+        };
+        assert_eq!(part(&action), Part::Command);
+        action.command_digest = Some(store.put_bytes(b"", false).unwrap().into());
+        assert_eq!(part(&action), Part::Policy);
+        for salt in [b"\xff".to_vec(), messages::Digest::from(text).encode_to_vec()] {
+            action.salt = salt;
+            assert_eq!(part(&action), Part::Policy);
+        }
     }
 }

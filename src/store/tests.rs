@@ -335,6 +335,7 @@ fn a_delta_shows_what_the_full_tree_shows() {
         }
         let tree = manifest(&entries);
         let layers = store.materialise(&tree, Some(&src()), Some(&key())).unwrap();
+        assert_eq!(store.manifest_of(&layers.root), Some((src(), tree.clone())));
         let reference = other.materialise(&tree, Some(&src()), None).unwrap();
         if layers.lower.len() == 2 {
             deltas += 1;
@@ -391,4 +392,134 @@ fn links_into_a_tree_keep_their_text_and_time() {
     let path = store.path().join(&layers.lower[0]).join("l");
     assert_eq!(fs::read_link(&path).unwrap(), Path::new("../../far"));
     assert_eq!(fs::symlink_metadata(&path).unwrap().mtime(), MTIME);
+}
+
+#[test]
+fn a_tree_is_read_back_or_not_at_all() {
+    let (_dir, store) = store();
+    let mut entries: BTreeMap<_, _> =
+        (0..200).map(|index| (format!("d/f{index}"), file(&store, &format!("{index}"), false))).collect();
+    let full = store.materialise(&manifest(&entries), Some(&src()), Some(&key())).unwrap();
+    assert_eq!(store.manifest_of(&full.root), Some((src(), manifest(&entries))));
+    assert_eq!(store.manifest_of(&Digest::of(b"another")), None);
+    entries.remove("d/f7");
+    let delta = store.materialise(&manifest(&entries), Some(&src()), Some(&key())).unwrap();
+    assert_eq!((delta.lower.len(), &delta.lower[1]), (2, &full.lower[0]));
+    assert_eq!(store.manifest_of(&delta.root), Some((src(), manifest(&entries))));
+    // One bit of either is enough to know nothing.
+    for path in [store.manifest_path(&delta.lower[0]), store.manifest_path(&full.lower[0])] {
+        let whole = fs::read(&path).unwrap();
+        let mut flipped = whole.clone();
+        flipped[whole.len() / 2] ^= 1;
+        fs::write(&path, flipped).unwrap();
+        assert_eq!(store.manifest_of(&delta.root), None);
+        fs::write(&path, whole).unwrap();
+    }
+    assert!(store.manifest_of(&delta.root).is_some());
+}
+
+/// What a loss of power, or a hand, can do to a layer at this path.
+type Damage = fn(&Path);
+
+const DAMAGES: [Damage; 8] = [
+    |layer| fs::File::options().write(true).open(layer.join("src/d/f7")).unwrap().set_len(0).unwrap(),
+    |layer| fs::remove_file(layer.join("src/d/f7")).unwrap(),
+    |layer| fs::write(layer.join("src/more"), "").unwrap(),
+    |layer| fs::set_permissions(layer.join("src/d/f7"), fs::Permissions::from_mode(0o600)).unwrap(),
+    |layer| fs::set_permissions(layer.join("src/d"), fs::Permissions::from_mode(0o700)).unwrap(),
+    |layer| sys::files::set_times_at(&layer.join("src/d"), 5).unwrap(),
+    |layer| {
+        fs::remove_file(layer.join("src/link")).unwrap();
+        std::os::unix::fs::symlink("elsewhere", layer.join("src/link")).unwrap();
+        sys::files::set_times_at(&layer.join("src/link"), MTIME).unwrap();
+    },
+    |layer| fs::remove_dir_all(layer.join("src")).unwrap(),
+];
+
+#[test]
+fn after_a_new_start_of_the_machine_a_damaged_layer_is_made_again() {
+    for (number, damage) in DAMAGES.into_iter().enumerate() {
+        let (_dir, store) = store();
+        let base: BTreeMap<_, _> =
+            (0..200).map(|index| (format!("keep/f{index}"), file(&store, &format!("k{index}"), false))).collect();
+        store.materialise(&manifest(&base), Some(&src()), Some(&key())).unwrap();
+        let files = || (0..9).map(|index| (format!("d/f{index}"), file(&store, &format!("{index}"), index == 7)));
+        let link = || [("link".to_owned(), Node::Symlink { target: "d/f7".into() })];
+        let full: BTreeMap<_, _> = files().chain(link()).collect();
+        let delta: BTreeMap<_, _> =
+            base.iter().map(|(path, node)| (path.clone(), node.clone())).chain(full.clone()).collect();
+        for entries in [full, delta] {
+            let make = || store.materialise(&manifest(&entries), Some(&src()), Some(&key()));
+            let layers = make().unwrap();
+            let place = store.path().join(&layers.lower[0]);
+            let inode = || fs::metadata(&place).unwrap().ino();
+            let (first, marker) = (inode(), store.marker(&layers.lower[0]));
+            // Keeps its number from being used again.
+            let _pinned = fs::File::open(&place).unwrap();
+            drop(layers);
+
+            fs::write(&marker, "another boot").unwrap();
+            make().unwrap();
+            assert_eq!(inode(), first, "{number}: a whole layer stays");
+            assert_eq!(fs::read_to_string(&marker).unwrap(), sys::proc::boot_id().unwrap());
+
+            damage(&place);
+            make().unwrap();
+            assert_eq!(inode(), first, "{number}: nothing is looked at in the boot of the last look");
+
+            fs::write(&marker, "another boot").unwrap();
+            let layers = match make() {
+                // The blob is the same inode as the damaged file.
+                Err(StoreError::Missing { digests }) => {
+                    assert_eq!(digests, [Digest::of(b"7")], "{number}");
+                    files().for_each(drop);
+                    make().unwrap()
+                }
+                made => made.unwrap(),
+            };
+            assert_ne!(inode(), first, "{number}: it was made again");
+            let place = store.path().join(&layers.lower[0]);
+            assert_eq!(fs::read(place.join("src/d/f7")).unwrap(), b"7");
+            assert_eq!(fs::read_link(place.join("src/link")).unwrap(), Path::new("d/f7"));
+            assert!(!place.join("src/more").exists());
+            assert_eq!(fs::metadata(place.join("src/d")).unwrap().mode() & 0o7777, 0o755);
+            assert_eq!(store.manifest_of(&layers.root), Some((src(), manifest(&entries))));
+            assert_eq!(temp_files(&store), 0);
+        }
+    }
+}
+
+#[test]
+fn a_layer_that_is_used_loses_its_name_only() {
+    let (_dir, store) = store();
+    let tree = manifest(&BTreeMap::from([("a".to_owned(), file(&store, "text", false))]));
+    let first = store.materialise(&tree, Some(&src()), None).unwrap();
+    let mut second = store.materialise(&tree, Some(&src()), None).unwrap();
+    let place = store.path().join(&first.lower[0]);
+    store.remove_layer(&first.lower[0], &second.held[0]).unwrap();
+    assert!(!place.exists() && !store.marker(&first.lower[0]).exists());
+    let moved = fs::read_dir(store.path().join("tmp")).unwrap().next().unwrap().unwrap().path();
+    assert_eq!(fs::read(moved.join("layer/src/a")).unwrap(), b"text");
+    // Whoever comes later makes it again, and what is held there is another one.
+    let third = store.materialise(&tree, Some(&src()), None).unwrap();
+    assert!(place.exists());
+    store.remove_layer(&first.lower[0], &second.held[0]).unwrap();
+    assert!(place.exists(), "the name is another one's");
+    drop(first);
+    assert!(second.held.remove(0).alone());
+    store.remove_layer(&third.lower[0], &third.held[0]).unwrap();
+    assert!(!place.exists());
+    assert_eq!(temp_files(&store), 1, "what nobody else held is removed at once");
+}
+
+#[test]
+fn a_use_of_a_layer_is_noted_beside_it() {
+    let (_dir, store) = store();
+    let tree = manifest(&BTreeMap::from([("a".to_owned(), file(&store, "text", false))]));
+    let layers = store.materialise(&tree, Some(&src()), None).unwrap();
+    let marker = store.marker(&layers.lower[0]);
+    let day_ago = SystemTime::now() - Duration::from_hours(24);
+    fs::File::open(&marker).unwrap().set_modified(day_ago).unwrap();
+    store.materialise(&tree, Some(&src()), None).unwrap();
+    assert!(fs::metadata(&marker).unwrap().modified().unwrap() > day_ago + Duration::from_hours(23));
 }

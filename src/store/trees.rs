@@ -1,25 +1,36 @@
 //! Materialised trees: full ones by root digest, small deltas over one of a project's last full ones.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::blobs::Family;
-use super::delta::{Change, Delta};
-use super::frame::read_frame;
+use super::delta::{self, Change, Delta};
+use super::frame::{Reader, put_text, read_frame};
+use super::hold::Held;
 use super::layer::{Layer, Occurrences, Whiteout, occurrences_in};
+use super::look::shows;
 use super::{ProjectKey, Store, StoreError};
 use crate::digest::{Digest, parse_hex};
 use crate::inputs::Manifest;
 use crate::path::GuestPath;
 
 /// Overlayfs lower directories that together show a tree.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Layers {
     /// Relative to the store's directory, topmost first; only characters of `[0-9a-z/-]`, so that mount options need no
     /// escapes.
     pub lower: Vec<String>,
     /// The root digest of the tree that they show.
     pub root: Digest,
+    /// Keeps them from being removed.
+    pub held: Vec<Held>,
+}
+
+/// Equal are those that show the same by the same directories.
+impl PartialEq for Layers {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.lower, &self.root) == (&other.lower, &other.root)
+    }
 }
 
 /// Below this many entries a full tree costs no more than a delta.
@@ -31,7 +42,11 @@ const DELTA_SHARE: usize = 8;
 /// How many full trees a project remembers: its tasks may have different inputs.
 const BASES: usize = 4;
 
-const MANIFEST: &[u8; 8] = b"sbxtree1";
+/// Where a tree stands, and its manifest.
+const MANIFEST: &[u8; 8] = b"sbxtree2";
+
+/// Where a tree stands, and what makes it of another one.
+const DELTA: &[u8; 8] = b"sbxdelt1";
 
 impl Store {
     /// Makes the tree of `manifest` stand in the store, at `prefix` when there is one.
@@ -58,19 +73,54 @@ impl Store {
         let tree = Tree { family, at, hex: root.hex() };
         let bases = project.map(|project| self.project_path(project).join("bases"));
         let remembered = bases.as_deref().map(|path| Tree::read_all(path, &tree)).unwrap_or_default();
-        if !self.has(&tree.layer()) {
-            if let Some(lower) = self.over_one_of(&remembered, manifest, &tree)? {
-                return Ok(Layers { lower, root });
+        let layer = tree.layer();
+        let held = loop {
+            let is_whole = |path: &Path| shows(path, at, manifest.entries.iter().map(Change::Put));
+            if let Some(held) = self.hold(&layer, &is_whole, &|| self.write_manifest(manifest, &tree))? {
+                break held;
             }
-            self.make_full(manifest, &tree)?;
-        }
+            if let Some(layers) = self.over_one_of(&remembered, manifest, &tree, root)? {
+                return Ok(layers);
+            }
+            if let Some(held) = self.make_full(manifest, &tree)? {
+                break held;
+            }
+        };
         if let Some(path) = bases
             && !remembered.iter().any(|base| base.hex == tree.hex)
         {
             let lines = [tree.line()].into_iter().chain(remembered.iter().map(Tree::line)).take(BASES);
             self.replace(&path, &[lines.collect::<String>().as_bytes()])?;
         }
-        Ok(Layers { lower: vec![tree.layer()], root })
+        Ok(Layers { lower: vec![layer], root, held: vec![held] })
+    }
+
+    /// Where the inputs of which `root` is the digest stand, and what they are, if their tree is still kept.
+    pub fn manifest_of(&self, root: &Digest) -> Option<(GuestPath, Manifest)> {
+        let hex = root.hex();
+        if let Some(kept) = self.kept_manifest(&format!("trees/{hex}"), &hex) {
+            return Some(kept);
+        }
+        let of_a_delta = |name: &str| {
+            let (base, _) = name.strip_suffix(".manifest")?.strip_suffix(&hex)?.split_once('-')?;
+            let body = read_frame(&self.dir.join("deltas").join(name), DELTA)?;
+            let mut reader = Reader(&body);
+            let at = GuestPath::new(reader.text()?).ok()?;
+            let (_, old) = self.kept_manifest(&format!("trees/{base}"), base)?;
+            let manifest = delta::apply(old, reader.0)?;
+            (manifest.root_digest_at(&at) == *root).then_some((at, manifest))
+        };
+        let deltas = fs::read_dir(self.dir.join("deltas")).ok()?;
+        deltas.flatten().find_map(|entry| of_a_delta(entry.file_name().to_str()?))
+    }
+
+    /// The manifest beside a full layer and where its tree stands, when they are those of the root digest `hex`.
+    pub(super) fn kept_manifest(&self, layer: &str, hex: &str) -> Option<(GuestPath, Manifest)> {
+        let body = read_frame(&self.manifest_path(layer), MANIFEST)?;
+        let mut reader = Reader(&body);
+        let at = GuestPath::new(reader.text()?).ok()?;
+        let manifest = Manifest::decode(reader.0)?;
+        (manifest.root_digest_at(&at).hex() == hex).then_some((at, manifest))
     }
 
     /// A delta over one of these full trees; `None` when a full tree is better.
@@ -79,63 +129,116 @@ impl Store {
         bases: &[Tree<'_>],
         manifest: &Manifest,
         tree: &Tree<'_>,
-    ) -> Result<Option<Vec<String>>, StoreError> {
-        let bases: Vec<_> = bases.iter().filter(|base| self.has(&base.layer())).collect();
-        if let Some(base) = bases.iter().find(|base| self.has(&tree.delta_over(base))) {
-            return Ok(Some(vec![tree.delta_over(base), base.layer()]));
+        root: Digest,
+    ) -> Result<Option<Layers>, StoreError> {
+        let both = |base: &Tree<'_>, above, below| Layers {
+            lower: vec![tree.delta_over(base), base.layer()],
+            root,
+            held: vec![above, below],
+        };
+        if let Some(base) = bases.iter().find(|base| self.has(&tree.delta_over(base)))
+            && let Some(below) = self.hold_base(base)?
+            && let Some(above) = self.hold_delta(base, manifest, tree)?
+        {
+            return Ok(Some(both(base, above, below)));
         }
         for base in bases {
-            let old = read_frame(&self.manifest_path(base), MANIFEST).and_then(|body| Manifest::decode(&body));
-            let Some(old) = old.filter(|old| old.entries.len() >= DELTA_FROM) else { continue };
+            let Some(below) = self.hold_base(base)? else { continue };
+            let Some((_, old)) = self.kept_manifest(&base.layer(), &base.hex) else { continue };
+            if old.entries.len() < DELTA_FROM {
+                continue;
+            }
             let Some(delta) = Delta::between(&old, manifest, old.entries.len() / DELTA_SHARE) else { continue };
-            let layer = tree.delta_over(base);
-            return Ok(match self.make_delta(&old, &delta, tree, &layer)? {
-                Whiteout::Made => Some(vec![layer, base.layer()]),
-                Whiteout::Refused => None,
-            });
+            let made = self.make_delta(&old, &delta, tree, &tree.delta_over(base))?;
+            return Ok(made.map(|above| both(base, above, below)));
         }
         Ok(None)
     }
 
-    fn make_full(&self, manifest: &Manifest, tree: &Tree<'_>) -> Result<(), StoreError> {
+    fn hold_delta(&self, base: &Tree<'_>, manifest: &Manifest, tree: &Tree<'_>) -> Result<Option<Held>, StoreError> {
+        let layer = tree.delta_over(base);
+        // Read only when the layer has to be looked through.
+        let old = || self.kept_manifest(&base.layer(), &base.hex).map(|(_, old)| old);
+        let is_whole = |path: &Path| {
+            let old = old();
+            let delta = old.as_ref().and_then(|old| Delta::between(old, manifest, usize::MAX));
+            delta.is_some_and(|delta| shows(path, tree.at, delta.in_order().into_iter()))
+        };
+        let mend = || match old().as_ref().and_then(|old| Delta::between(old, manifest, usize::MAX)) {
+            Some(delta) => self.write_delta(&delta, tree, &layer),
+            None => Ok(()),
+        };
+        self.hold(&layer, &is_whole, &mend)
+    }
+
+    fn hold_base(&self, base: &Tree<'_>) -> Result<Option<Held>, StoreError> {
+        let layer = base.layer();
+        let is_whole = |path: &Path| {
+            let kept = self.kept_manifest(&layer, &base.hex);
+            kept.is_some_and(|(at, manifest)| shows(path, &at, manifest.entries.iter().map(Change::Put)))
+        };
+        self.hold(&layer, &is_whole, &|| Ok(()))
+    }
+
+    /// `None` when another process was first.
+    fn make_full(&self, manifest: &Manifest, tree: &Tree<'_>) -> Result<Option<Held>, StoreError> {
         let mut layer = Layer::new(self, tree.at, tree.family, Occurrences::new())?;
         for entry in &manifest.entries {
             layer.put(entry)?;
         }
         // Before the tree: a tree always has its manifest.
-        self.write_frame(&self.manifest_path(tree), MANIFEST, &manifest.encode())?;
+        self.write_manifest(manifest, tree)?;
+        self.vouch_for(&tree.layer())?;
         layer.publish(&self.dir.join(tree.layer()))
     }
 
+    fn write_manifest(&self, manifest: &Manifest, tree: &Tree<'_>) -> Result<(), StoreError> {
+        let mut body = Vec::new();
+        put_text(&mut body, tree.at.as_str());
+        body.extend_from_slice(&manifest.encode());
+        self.write_frame(&self.manifest_path(&tree.layer()), MANIFEST, &body)
+    }
+
+    fn write_delta(&self, delta: &Delta<'_>, tree: &Tree<'_>, layer: &str) -> Result<(), StoreError> {
+        let mut body = Vec::new();
+        put_text(&mut body, tree.at.as_str());
+        body.extend_from_slice(&delta.encode());
+        self.write_frame(&self.manifest_path(layer), DELTA, &body)
+    }
+
+    /// `None` when the file system has no whiteouts.
     fn make_delta(
         &self,
         old: &Manifest,
         delta: &Delta<'_>,
         tree: &Tree<'_>,
         target: &str,
-    ) -> Result<Whiteout, StoreError> {
-        // Inodes that the tree below uses are not used again, or two files of the whole could be the same one.
-        let mut layer = Layer::new(self, tree.at, tree.family, occurrences_in(old, &delta.put))?;
-        for change in delta.in_order() {
-            match change {
-                Change::Put(entry) => layer.put(entry)?,
-                Change::Gone(path) => {
-                    if layer.hide(path)? == Whiteout::Refused {
-                        return Ok(Whiteout::Refused);
+    ) -> Result<Option<Held>, StoreError> {
+        loop {
+            // Inodes that the tree below uses are not used again, or two files of the whole could be the same one.
+            let mut layer = Layer::new(self, tree.at, tree.family, occurrences_in(old, &delta.put))?;
+            for change in delta.in_order() {
+                match change {
+                    Change::Put(entry) => layer.put(entry)?,
+                    Change::Gone(path) => {
+                        if layer.hide(path)? == Whiteout::Refused {
+                            return Ok(None);
+                        }
                     }
                 }
             }
+            self.write_delta(delta, tree, target)?;
+            self.vouch_for(target)?;
+            let path = self.dir.join(target);
+            // Another process that was first has made it in this boot.
+            if let Some(held) = layer.publish(&path)?.map_or_else(|| Held::new(&path), |held| Ok(Some(held)))? {
+                return Ok(Some(held));
+            }
         }
-        layer.publish(&self.dir.join(target))?;
-        Ok(Whiteout::Made)
     }
 
     fn has(&self, layer: &str) -> bool {
         fs::symlink_metadata(self.dir.join(layer)).is_ok_and(|metadata| metadata.is_dir())
-    }
-
-    fn manifest_path(&self, tree: &Tree<'_>) -> PathBuf {
-        self.dir.join(format!("{}.manifest", tree.layer()))
     }
 }
 

@@ -123,6 +123,12 @@ fn owner(user_namespace: impl AsFd) -> Option<u32> {
     check(Call::ioctl, result.into()).ok().map(|_| owner)
 }
 
+/// The random id of this boot of the machine (random(4)); `None` without `/proc`.
+pub fn boot_id() -> Option<String> {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim_end().to_owned()).filter(|id| !id.is_empty())
+}
+
 /// The effective group of the process `pid`, by its id out here; `None` when there is no such process.
 pub fn group(pid: i32) -> Option<u32> {
     // The name of the process, in another line, may be no text.

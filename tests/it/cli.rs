@@ -216,8 +216,38 @@ fn the_cache_is_where_the_variables_say() {
     assert!(project.beside("xdg-cache/sbx/version").exists() && !project.beside("home/.cache").exists());
     project.sbx(["hash"]).env("SBX_CACHE_DIR", "").env("XDG_CACHE_HOME", "").ok();
     assert!(project.beside("home/.cache/sbx/version").exists());
+    project.sbx(["hash"]).env("SBX_CACHE_DIR", "").env("XDG_CACHE_HOME", "relative").ok();
     project.sbx(["hash"]).env("SBX_CACHE_DIR", "relative").code(125).stderr_has("it must be an absolute path");
     assert!(!project.has("relative"));
+}
+
+#[test]
+fn the_user_s_configuration_says_how_sbx_behaves_and_variables_win() {
+    let project = Project::new().config("inputs = ['a']\n[task.t]\ncommand = ['true']").file("a", "text");
+    let digests = project.sbx(["hash", "t"]).ok().stdout;
+    let config = |text: &str| {
+        fs::create_dir_all(project.beside("xdg-config/sbx")).expect("a directory");
+        fs::write(project.beside("xdg-config/sbx/config.toml"), text).expect("a file");
+    };
+    let own = project.beside("own");
+    config(&format!("cache_dir = '{}'\ncache_size = '1GiB'\njobs = 1\ncolor = 'always'\n", own.display()));
+    let hashed = project.sbx(["hash", "t"]).env("SBX_CACHE_DIR", "").ok();
+    assert!(own.join("version").exists());
+    assert_eq!(hashed.stdout, digests, "the configuration enters a digest");
+    let wrong = || project.sbx(["hash", "--config", "none"]);
+    assert!(wrong().end().stderr.contains("\u{1b}["));
+    assert!(!wrong().env("SBX_COLOR", "never").end().stderr.contains("\u{1b}["));
+    project.sbx(["hash"]).env("SBX_JOBS", "0").code(125).stderr_has("a number from 1 to 1024");
+
+    config("cache_dir = 'own'\njbos = 2\n");
+    let refused = project.sbx(["hash"]).code(125);
+    for part in ["config.toml:1:13", "is no absolute path", "config.toml:2:1", "did you mean `jobs`?", "has 2 faults"] {
+        assert!(refused.stderr.contains(part), "{part}: {}", refused.stderr);
+    }
+    fs::remove_file(project.beside("xdg-config/sbx/config.toml")).expect("the file goes");
+    fs::create_dir(project.beside("xdg-config/sbx/config.toml")).expect("a directory");
+    project.sbx(["hash"]).code(125).stderr_has("is not a regular file");
+    project.sbx(["hash"]).env("XDG_CONFIG_HOME", "xdg-config").ok();
 }
 
 #[test]

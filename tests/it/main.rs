@@ -4,6 +4,7 @@
 mod support;
 
 mod again;
+mod cache_care;
 mod cli;
 mod clients;
 mod commands;
@@ -25,4 +26,5 @@ mod servers;
 mod threats;
 mod threats_net;
 mod traffic;
+mod why;
 mod world;
