@@ -47,9 +47,12 @@ pub enum ContentIdentity {
     Content(String),
     /// A string that the user vouches for.
     Declared(String),
+    /// The text of a symbolic link of the host. What it leads to counts where that is shown itself.
+    Link(String),
     /// The digest of a list of paths, sizes and times, `hash/size`.
     Metadata(String),
-    /// The digest of a package database and of the metadata of what no package owns, `hash/size`.
+    /// The digest of the list of the installed packages, `hash/size`. The list is a blob of the store
+    /// (`inputs::packages` reads it).
     Packages(String),
 }
 
@@ -76,7 +79,8 @@ pub enum Network {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Rootfs {
-    /// Directories of the host, at the same place inside.
+    /// Paths of the host, at the same place inside. What no package owns below one of them stands beside it: `/usr` by
+    /// its packages, `/usr/local` by itself.
     Host(BTreeMap<String, ContentIdentity>),
     /// A tree by its root digest, `hash/size`, whatever it was unpacked from.
     Tree(String),

@@ -208,6 +208,11 @@ impl Context {
         let prepared = prepared.map_err(sandbox_error)?;
         self.ui.detail(&format!("inputs {} in {} entries", prepared.input_root, prepared.manifest.entries.len()));
         self.ui.detail(&format!("action {}", prepared.action));
+        if prepared.live.without_packages {
+            self.ui.detail(
+                "no package data base is known here: paths, sizes and times of all its files stand for the host",
+            );
+        }
         Ok(prepared)
     }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::fault::{Fault, Span};
 use super::file;
 use super::model::{
-    Config, Fetch, FetchUrl, Gitignore, HostName, KeptScratch, Mount, MountIdentity, Pattern, Publish, Rootfs, Rule,
-    ScratchKind, Task,
+    Config, Fetch, FetchUrl, Gitignore, HostIdentity, HostName, KeptScratch, Mount, MountIdentity, Pattern, Publish,
+    Rootfs, Rule, ScratchKind, Task, default_host_paths,
 };
 use super::patterns;
 use super::read::{At, Must, Named};
@@ -47,7 +47,8 @@ pub(super) struct Layer {
 #[derive(Debug, Clone)]
 pub(super) struct Root {
     pub(super) rootfs: Rootfs,
-    pub(super) host: Vec<At<GuestPath>>,
+    /// `None` when the file does not name them.
+    pub(super) host: Option<Vec<At<GuestPath>>>,
 }
 
 impl Layer {
@@ -213,7 +214,7 @@ impl Checker<'_> {
     }
 
     fn rootfs(&mut self, rootfs: &At<file::Rootfs>) -> Option<Root> {
-        let file::Rootfs { host, image, tar, dir } = &rootfs.value;
+        let file::Rootfs { host, identity, image, tar, dir } = &rootfs.value;
         let mut sources = [
             host.as_ref().map(|at| ("host", &at.span)),
             image.as_ref().map(|at| ("image", &at.span)),
@@ -222,16 +223,34 @@ impl Checker<'_> {
         ]
         .into_iter()
         .flatten();
-        let (first, first_span) = sources.next()?;
-        for (key, span) in sources {
-            let fault = Fault::new(span, format!("`rootfs.{first}` and `rootfs.{key}` are both set"));
-            self.faults.push(fault.also(first_span, "one source").label("another").hint("a rootfs has one source"));
+        if let Some((first, first_span)) = sources.next() {
+            for (key, span) in sources {
+                let fault = Fault::new(span, format!("`rootfs.{first}` and `rootfs.{key}` are both set"));
+                self.faults.push(fault.also(first_span, "one source").label("another").hint("a rootfs has one source"));
+            }
+            if let Some(at) = identity.as_ref().filter(|_| first != "host") {
+                let fault = Fault::new(&at.span, "`rootfs.identity` means something only for the host's paths");
+                let hint = format!("remove it: of `rootfs.{first}` the content is the identity");
+                self.faults.push(fault.also(first_span, "not the host's").hint(hint));
+            }
+        } else if identity.is_none() {
+            return None;
         }
-        let host: Vec<_> = host.iter().flat_map(|list| &list.value).filter_map(|at| self.host_directory(at)).collect();
+        let host: Option<Vec<_>> =
+            host.as_ref().map(|list| list.value.iter().filter_map(|at| self.host_directory(at)).collect());
         let image = image.as_ref().and_then(|at| self.value("`rootfs.image`", at, values::image));
         let tar = tar.as_ref().and_then(|at| self.value("`rootfs.tar`", at, values::host_path)).map(Rootfs::Tar);
         let dir = dir.as_ref().and_then(|at| self.value("`rootfs.dir`", at, values::host_path)).map(Rootfs::Dir);
-        let shown = || Rootfs::Host(host.iter().map(|at| at.value.clone()).collect());
+        let shown = || Rootfs::Host {
+            paths: match &host {
+                Some(host) => host.iter().map(|at| at.value.clone()).collect(),
+                None => default_host_paths(),
+            },
+            identity: match identity.as_ref().map(|at| at.value) {
+                None | Some(file::HostIdentity::Packages) => HostIdentity::Packages,
+                Some(file::HostIdentity::Content) => HostIdentity::Content,
+            },
+        };
         Some(Root { rootfs: image.or(tar).or(dir).unwrap_or_else(shown), host })
     }
 

@@ -103,12 +103,24 @@ section! {
     Rootfs {
         /// Paths of the host, at the same place inside, read-only.
         host: Option<At<Vec<At<String>>>>,
+        /// What of the host's paths enters the run's identity. Default: packages.
+        identity: Option<At<HostIdentity>>,
         /// An OCI image layout: oci:PATH@sha256:HEX.
         image: Option<At<String>>,
         /// A tar archive (plain, gzip or zstd).
         tar: Option<At<String>>,
         /// A directory.
         dir: Option<At<String>>,
+    }
+}
+
+choice! {
+    /// What of the host's paths enters the run's identity.
+    HostIdentity {
+        /// The installed packages, and what lies where packages put nothing.
+        Packages = "packages",
+        /// The hashed content of all of it.
+        Content = "content",
     }
 }
 

@@ -111,8 +111,13 @@ pub enum ScratchKind {
 /// `[rootfs]`: exactly one source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rootfs {
-    /// These paths of the host, at the same place inside, read-only.
-    Host(Vec<GuestPath>),
+    /// Paths of the host, read-only.
+    Host {
+        /// Where they stand, on the host and inside.
+        paths: Vec<GuestPath>,
+        /// What of them enters the run's identity.
+        identity: HostIdentity,
+    },
     /// An OCI image layout (`oci:PATH@sha256:HEX`).
     Image {
         /// The layout directory as written, relative to the file's directory.
@@ -126,13 +131,27 @@ pub enum Rootfs {
     Dir(PathBuf),
 }
 
+/// What stands for the host's paths in the run's identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HostIdentity {
+    /// The installed packages, and what lies where packages put nothing.
+    #[default]
+    Packages,
+    /// The hashed content.
+    Content,
+}
+
 /// The host paths that a sandbox shows when `[rootfs]` says nothing.
 pub const DEFAULT_HOST_PATHS: [&str; 7] = ["/usr", "/bin", "/lib", "/lib64", "/sbin", "/etc/alternatives", "/etc/ssl"];
 
 impl Default for Rootfs {
     fn default() -> Self {
-        Self::Host(DEFAULT_HOST_PATHS.iter().map(|path| GuestPath::new(path).expect("a constant path")).collect())
+        Self::Host { paths: default_host_paths(), identity: HostIdentity::default() }
     }
+}
+
+pub(super) fn default_host_paths() -> Vec<GuestPath> {
+    DEFAULT_HOST_PATHS.iter().map(|path| GuestPath::new(path).expect("a constant path")).collect()
 }
 
 /// `[[mount]]`: a read-only bind mount.

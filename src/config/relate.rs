@@ -49,13 +49,13 @@ struct Taken<'l> {
 /// No two things at one place, and the working directory in none of them.
 fn targets(layer: &Layer, rootfs: &Rootfs, workdir: &GuestPath, faults: &mut Vec<Fault>) {
     let mut taken: Vec<Taken<'_>> = Vec::new();
-    match (&layer.rootfs, rootfs) {
-        (Some(root), _) => taken.extend(root.host.iter().map(|at| Taken {
+    match (layer.rootfs.as_ref().and_then(|root| root.host.as_ref()), rootfs) {
+        (Some(host), _) => taken.extend(host.iter().map(|at| Taken {
             path: &at.value,
             span: Some(&at.span),
             by: "a path of the rootfs",
         })),
-        (None, Rootfs::Host(paths)) => {
+        (None, Rootfs::Host { paths, .. }) => {
             taken.extend(paths.iter().map(|path| Taken { path, span: None, by: "a path of the rootfs" }));
         }
         (None, _) => {}

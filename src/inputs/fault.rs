@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use super::fetch::FetchError;
 use super::ignored::Unreadable;
+use super::packages::PackagesError;
 use super::patterns::BadPattern;
 use crate::path::printable;
 use crate::store::StoreError;
@@ -42,6 +43,9 @@ pub enum InputError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// The packages of the host are not known.
+    #[error(transparent)]
+    Packages(#[from] PackagesError),
     /// Something can't be fetched.
     #[error(transparent)]
     Fetch(#[from] Box<FetchError>),
@@ -61,6 +65,7 @@ impl InputError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Fetch(error) => error.hint(),
+            Self::Packages(error) => error.hint(),
             Self::Faults(_)
             | Self::Root { .. }
             | Self::Pattern(_)

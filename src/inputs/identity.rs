@@ -1,8 +1,11 @@
-//! What stands for a read-only mount in the identity of a run.
+//! What stands for a tree of the host in the identity of a run: a read-only mount, or a part of the host's root file
+//! system.
 //!
-//! Both digests are SHA-256 over a list with one record for each path below the mount's source, sorted component by
+//! Both digests are SHA-256 over a list with one record for each path below the tree's root, sorted component by
 //! component: kind, path and value, each ended by a NUL byte. Neither knows owners, nor permissions other than the
 //! owner's execute bit. Devices, sockets and FIFOs count by their kind.
+//!
+//! A tree in which nothing changed since the last time is not listed again (`vouch`).
 
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt as _;
@@ -12,8 +15,10 @@ use super::Progress;
 use super::fault::InputError;
 use super::hash::Item;
 use super::look::Seen;
-use super::scan::Scan;
+use super::scan::{Scan, Unreadable};
 use super::stamp::Memo;
+use super::vouch::Remembered;
+use crate::action::policy::ContentIdentity;
 use crate::digest::Digest;
 use crate::store::{Store, hash_file};
 
@@ -22,12 +27,76 @@ use crate::store::{Store, hash_file};
 ///
 /// # Errors
 /// Every path that can't be read, in one error; or that the store can't be written.
-pub fn content(source: &Path, store: &Store, progress: &dyn Progress) -> Result<Digest, InputError> {
+pub fn content(source: &Path, store: &Store, progress: &dyn Progress) -> Result<ContentIdentity, InputError> {
+    identify(source, By::Content, Unreadable::Fault, store, progress)
+}
+
+/// The digest of the path, size, mtime and execute bit of every file below `source` (an absolute path without symbolic
+/// links), and of every link's text. Nothing is read.
+///
+/// # Errors
+/// Every path that can't be looked at, in one error; or that the store can't be written.
+pub fn metadata(source: &Path, store: &Store, progress: &dyn Progress) -> Result<ContentIdentity, InputError> {
+    identify(source, By::Metadata, Unreadable::Fault, store, progress)
+}
+
+/// What of a tree is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    Content,
+    Metadata,
+    /// The content, which is the same on every machine, of at most [`SMALL`] bytes; of more the metadata.
+    Size,
+}
+
+/// How many bytes are read to spare a tree an identity that rests on times.
+const SMALL: u64 = 64 << 20;
+
+/// See [`content`] and [`metadata`].
+pub(super) fn identify(
+    source: &Path,
+    by: By,
+    unreadable: Unreadable,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<ContentIdentity, InputError> {
+    let purpose = match (by, unreadable) {
+        (By::Content, Unreadable::Fault) => "mounts/content",
+        (By::Metadata, Unreadable::Fault) => "mounts/metadata",
+        (By::Size, Unreadable::Fault) => "mounts/size",
+        (By::Content, Unreadable::Noted) => "host/content",
+        (By::Metadata, Unreadable::Noted) => "host/metadata",
+        (By::Size, Unreadable::Noted) => "host/size",
+    };
+    let remembered = Remembered::read(store.memory_of(purpose, source));
+    let place = if source.is_dir() { source } else { source.parent().unwrap_or(source) };
+    if let Some(identity) = remembered.answer(place).and_then(decode) {
+        return Ok(identity);
+    }
+    let scan = Scan::new(source, unreadable, progress)?;
+    let identity = match by {
+        By::Content => by_content(&scan, source, store, progress)?,
+        By::Size if scan.size() <= SMALL => by_content(&scan, source, store, progress)?,
+        By::Metadata | By::Size => by_metadata(&scan),
+    };
+    progress.finished();
+    remembered.write(store, &serde_json::to_vec(&identity).unwrap_or_default(), &scan.vouchers())?;
+    Ok(identity)
+}
+
+fn decode(answer: &[u8]) -> Option<ContentIdentity> {
+    serde_json::from_slice(answer).ok()
+}
+
+fn by_content(
+    scan: &Scan,
+    source: &Path,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<ContentIdentity, InputError> {
     let memo = Memo::read(store.memory_of("mounts", source));
-    let scan = Scan::new(source, progress)?;
     let read = |_: &Item<'_>, file: &mut File, buffer: &mut Vec<u8>| hash_file(file, buffer);
     let mut digests = scan.hash(&memo, store, &read, progress)?.digests.into_iter();
-    progress.finished();
     let mut list = List::new(b"sbx content 1");
     for scanned in &scan.list {
         let path = scanned.path.as_bytes();
@@ -39,29 +108,22 @@ pub fn content(source: &Path, store: &Store, progress: &dyn Progress) -> Result<
             other => list.other(path, other),
         }
     }
-    Ok(list.digest())
+    Ok(ContentIdentity::Content(list.digest().to_string()))
 }
 
-/// The digest of the path, size, mtime and execute bit of every file below `source` (an absolute path without symbolic
-/// links), and of every link's text. Nothing is read.
-///
-/// # Errors
-/// Every path that can't be looked at, in one error.
-pub fn metadata(source: &Path, progress: &dyn Progress) -> Result<Digest, InputError> {
-    let scan = Scan::new(source, progress)?;
-    progress.finished();
+fn by_metadata(scan: &Scan) -> ContentIdentity {
     let mut list = List::new(b"sbx metadata 1");
     for scanned in &scan.list {
         let path = scanned.path.as_bytes();
         match &scanned.seen {
-            Seen::File { stamp, executable } => {
+            Seen::File { stamp, executable, .. } => {
                 let value = format!("{} {}", stamp.size, stamp.mtime);
                 list.record(if *executable { b"x" } else { b"f" }, path, value.as_bytes());
             }
             other => list.other(path, other),
         }
     }
-    Ok(list.digest())
+    ContentIdentity::Metadata(list.digest().to_string())
 }
 
 /// The list that is hashed.
@@ -84,7 +146,8 @@ impl List {
         match seen {
             Seen::Symlink { target } => self.record(b"l", path, target.as_os_str().as_bytes()),
             Seen::Special(kind) => self.record(b"s", path, kind.as_bytes()),
-            Seen::Directory | Seen::File { .. } => self.record(b"d", path, b""),
+            Seen::Unreadable => self.record(b"u", path, b""),
+            Seen::Directory { .. } | Seen::File { .. } => self.record(b"d", path, b""),
         }
     }
 
@@ -139,12 +202,12 @@ mod tests {
             File::options().write(true).open(self.path(path)).unwrap().set_modified(time).unwrap();
         }
 
-        fn content(&self) -> Digest {
+        fn content(&self) -> ContentIdentity {
             content(&self.path(""), &self.store, &Silent).unwrap()
         }
 
-        fn metadata(&self) -> Digest {
-            metadata(&self.path(""), &Silent).unwrap()
+        fn metadata(&self) -> ContentIdentity {
+            metadata(&self.path(""), &self.store, &Silent).unwrap()
         }
     }
 

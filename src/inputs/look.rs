@@ -17,11 +17,17 @@ pub(super) enum Seen {
     File {
         stamp: Stamp,
         executable: bool,
+        /// Whether everybody may read it.
+        public: bool,
     },
     Symlink {
         target: PathBuf,
     },
-    Directory,
+    Directory {
+        stamp: Stamp,
+    },
+    /// The caller may not read it; only met where that is no fault.
+    Unreadable,
     /// A device, socket or FIFO, in words.
     Special(&'static str),
 }
@@ -37,9 +43,13 @@ impl Looker {
     pub(super) fn look(&mut self, entry: &DirEntry) -> io::Result<Seen> {
         let status = self.status(entry)?;
         Ok(match status.kind {
-            Kind::Regular => Seen::File { stamp: Stamp::of(&status), executable: status.mode & 0o100 != 0 },
+            Kind::Regular => Seen::File {
+                stamp: Stamp::of(&status),
+                executable: status.mode & 0o100 != 0,
+                public: status.mode & 0o004 != 0,
+            },
             Kind::Symlink => Seen::Symlink { target: fs::read_link(entry.path())? },
-            Kind::Directory => Seen::Directory,
+            Kind::Directory => Seen::Directory { stamp: Stamp::of(&status) },
             Kind::Fifo => Seen::Special("a FIFO"),
             Kind::Socket => Seen::Special("a socket"),
             Kind::Device => Seen::Special("a device"),

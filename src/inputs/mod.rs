@@ -17,15 +17,18 @@ mod fault;
 mod fetch;
 mod gitignore;
 mod hash;
+pub mod host;
 pub mod identity;
 mod ignored;
 mod image;
 mod look;
+pub mod packages;
 mod patterns;
 pub mod rootfs;
 mod scan;
 mod stamp;
 mod tree;
+mod vouch;
 mod walk;
 mod zip;
 

@@ -13,7 +13,7 @@ use super::fault::{Fault, Faults, InputError};
 use super::hash::Item;
 use super::image;
 use super::look::Seen;
-use super::scan::Scan;
+use super::scan::{Scan, Unreadable};
 use super::stamp::{Memo, Stamp, is_settled, now};
 use super::walk::unusable_name;
 use super::{Manifest, Node, Progress};
@@ -75,7 +75,7 @@ pub fn prepare(
         fs::canonicalize(&path).map_err(|source| InputError::Root { path, source })
     };
     let (path, memory) = match rootfs {
-        Rootfs::Host(_) => return Ok(None),
+        Rootfs::Host { .. } => return Ok(None),
         Rootfs::Dir(path) | Rootfs::Tar(path) => {
             let path = canonical(path)?;
             let memory = store.memory_of("rootfs", &path);
@@ -86,7 +86,7 @@ pub fn prepare(
     let take = || match rootfs {
         Rootfs::Tar(_) => from_tar(&path, &memory, store),
         Rootfs::Image { sha256, .. } => from_image(&path, sha256, &memory, store),
-        Rootfs::Host(_) | Rootfs::Dir(_) => from_dir(&path, &memory, store, progress),
+        Rootfs::Host { .. } | Rootfs::Dir(_) => from_dir(&path, &memory, store, progress),
     };
     let taken = take()?;
     match store.materialise(&taken.manifest, None, None) {
@@ -107,7 +107,7 @@ pub fn prepare(
 
 fn from_dir(dir: &Path, memory: &Path, store: &Store, progress: &dyn Progress) -> Result<RootFs, RootFsError> {
     let memo = Memo::read(memory.to_owned());
-    let scan = Scan::new(dir, progress)?;
+    let scan = Scan::new(dir, Unreadable::Fault, progress)?;
     let bad_names: Faults = scan.list.iter().filter_map(|scanned| unusable_name(scanned.path.as_bytes())).collect();
     bad_names.into_result().map_err(InputError::from)?;
     let read = |item: &Item<'_>, file: &mut File, buffer: &mut Vec<u8>| {
@@ -130,8 +130,8 @@ fn from_dir(dir: &Path, memory: &Path, store: &Store, progress: &dyn Progress) -
                     continue;
                 }
             },
-            Seen::Directory => Node::EmptyDirectory,
-            Seen::Special(_) => {
+            Seen::Directory { .. } => Node::EmptyDirectory,
+            Seen::Special(_) | Seen::Unreadable => {
                 contents.skipped += 1;
                 continue;
             }

@@ -45,6 +45,13 @@ impl Stamp {
         let Self { device, inode, size, mtime, ctime } = self;
         [device, inode, size, mtime.cast_unsigned(), ctime.cast_unsigned()].map(u64::to_le_bytes).concat()
     }
+
+    /// What [`Stamp::to_bytes`] wrote.
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let (device, inode, size) = (reader.u64()?, reader.u64()?, reader.u64()?);
+        let (mtime, ctime) = (reader.i64()?, reader.i64()?);
+        Some(Self { device, inode, size, mtime, ctime })
+    }
 }
 
 const SECOND: i64 = 1_000_000_000;
@@ -173,9 +180,7 @@ impl<'a> Record<'a> {
 
     fn read(reader: &mut Reader<'a>) -> Option<Self> {
         let path = reader.text()?;
-        let (device, inode, size) = (reader.u64()?, reader.u64()?, reader.u64()?);
-        let (mtime, ctime) = (reader.i64()?, reader.i64()?);
-        Some(Self { path, stamp: Stamp { device, inode, size, mtime, ctime }, hash: reader.bytes()? })
+        Some(Self { path, stamp: Stamp::read(reader)?, hash: reader.bytes()? })
     }
 
     fn write(&self, body: &mut Vec<u8>) {

@@ -184,11 +184,11 @@ impl Walk<'_> {
     fn read_kind(&mut self, entry: &DirEntry, path: &str) -> Result<Kind, Fault> {
         let path = path.to_owned();
         match self.looker.look(entry) {
-            Ok(Seen::File { stamp, executable }) => Ok(Kind::File { stamp, executable }),
+            Ok(Seen::File { stamp, executable, .. }) => Ok(Kind::File { stamp, executable }),
             Ok(Seen::Symlink { target }) => check_target(path, target.as_os_str().as_bytes()),
             Ok(Seen::Special(kind)) => Err(Fault::Special { path, kind }),
             // It was none when its directory was listed.
-            Ok(Seen::Directory) => Err(Fault::Changing { path }),
+            Ok(Seen::Directory { .. } | Seen::Unreadable) => Err(Fault::Changing { path }),
             Err(source) => Err(Fault::Unreadable { path, source }),
         }
     }

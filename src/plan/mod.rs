@@ -259,7 +259,7 @@ pub fn build(settings: &Settings, facts: &Facts, invocation: &Invocation) -> Res
     let binds = binds(settings, facts, &mut skeleton)?;
 
     let mut layers = vec![Layer::Inputs { at: sandbox.workdir.clone() }, Layer::Skeleton];
-    if !matches!(settings.rootfs, Rootfs::Host(_)) {
+    if !matches!(settings.rootfs, Rootfs::Host { .. }) {
         check_rootfs(facts, &skeleton)?;
         if facts.rootfs_in_workdir {
             return Err(PlanError::RootfsWorkdir { workdir: sandbox.workdir.clone() });
@@ -333,7 +333,7 @@ fn setup(settings: &Settings, facts: &Facts, binds: Vec<Bind>) -> Vec<Step> {
 /// Every bind mount, parents before children, with its mount point in the skeleton.
 fn binds(settings: &Settings, facts: &Facts, skeleton: &mut Skeleton) -> Result<Vec<Bind>, PlanError> {
     let mut binds: Vec<Bind> = Vec::new();
-    if let Rootfs::Host(paths) = &settings.rootfs {
+    if let Rootfs::Host { paths, .. } = &settings.rootfs {
         for (path, place) in paths.iter().zip(&facts.host) {
             if OWN_PLACES.contains(&path.as_str()) || settings.sandbox.workdir.is_within(path) {
                 return Err(PlanError::HostReserved { path: path.clone() });

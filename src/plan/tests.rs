@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::model::{KeptScratch, Limits, Mount, MountIdentity, Sandbox};
+use crate::config::model::{HostIdentity, KeptScratch, Limits, Mount, MountIdentity, Sandbox};
 
 fn guest(path: &str) -> GuestPath {
     GuestPath::new(path).unwrap()
@@ -98,13 +98,19 @@ fn a_mount_below_another_needs_no_mount_point_and_comes_later() {
 
 #[test]
 fn what_the_machine_lacks_is_an_error_with_a_way_out() {
-    let explicit = Settings { rootfs: Rootfs::Host(vec![guest("/opt/none")]), ..Settings::default() };
+    let explicit = Settings {
+        rootfs: Rootfs::Host { paths: vec![guest("/opt/none")], identity: HostIdentity::Packages },
+        ..Settings::default()
+    };
     let missing = Facts { host: vec![HostPlace::Missing], ..facts() };
     let error = build(&explicit, &missing, &invocation()).unwrap_err();
     assert_eq!(error, PlanError::HostMissing { path: guest("/opt/none") });
     assert!(error.hint().is_some());
 
-    let whole = Settings { rootfs: Rootfs::Host(vec![guest("/etc")]), ..Settings::default() };
+    let whole = Settings {
+        rootfs: Rootfs::Host { paths: vec![guest("/etc")], identity: HostIdentity::Packages },
+        ..Settings::default()
+    };
     let there = Facts { host: vec![found("/etc", true)], ..facts() };
     assert_eq!(build(&whole, &there, &invocation()).unwrap_err(), PlanError::HostReserved { path: guest("/etc") });
 

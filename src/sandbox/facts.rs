@@ -30,10 +30,6 @@ pub fn gather(
     rootfs: Option<&Manifest>,
 ) -> Result<Facts, CallError> {
     let (_, uid, gid) = process::caller_ids();
-    let host = match &settings.rootfs {
-        Rootfs::Host(paths) => paths.iter().map(|path| host_path(Path::new(path.as_str()))).collect(),
-        _ => Vec::new(),
-    };
     let scratch = settings.scratch.iter().map(|scratch| {
         let path = kept_scratch(store, project, &scratch.name);
         match fs::DirBuilder::new().recursive(true).mode(0o700).create(&path) {
@@ -52,13 +48,26 @@ pub fn gather(
         gid,
         open_files: process::limit(Resource::OpenFiles)?,
         stack: process::limit(Resource::Stack)?.1,
-        host,
-        mounts: settings.mounts.iter().map(|mount| source(&root.join(&mount.source))).collect(),
+        host: host(settings),
+        mounts: mounts(settings, root),
         scratch: scratch.collect(),
         resolver,
         rootfs_top: rootfs.map(top_names).unwrap_or_default(),
         rootfs_in_workdir: rootfs.is_some_and(|rootfs| has_below(rootfs, &settings.sandbox.workdir)),
     })
+}
+
+/// What stands at each path of `rootfs.host`.
+pub fn host(settings: &Settings) -> Vec<HostPlace> {
+    match &settings.rootfs {
+        Rootfs::Host { paths, .. } => paths.iter().map(|path| host_path(Path::new(path.as_str()))).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// What stands at the source of each mount of the project at `root`.
+pub fn mounts(settings: &Settings, root: &Path) -> Vec<HostPlace> {
+    settings.mounts.iter().map(|mount| source(&root.join(&mount.source))).collect()
 }
 
 /// Whether anything but an empty directory stands at `place`.

@@ -5,6 +5,7 @@ pub mod child;
 pub mod enter;
 mod error;
 pub mod facts;
+pub mod host;
 pub mod identity;
 pub mod init;
 pub mod launch;
@@ -27,17 +28,16 @@ use std::path::PathBuf;
 pub use error::SandboxError;
 pub use run::execute;
 
-use crate::action::policy::ContentIdentity;
-use crate::config::model::{MountIdentity, Settings};
+use crate::config::model::Settings;
 use crate::digest::Digest;
 use crate::inputs::{self, Entry, Manifest, Node, Progress, Proxies, Sources};
 use crate::path::RelPath;
 use crate::plan::skeleton::{Place, Skeleton};
-use crate::plan::{self, Facts, HostPlace, Invocation, Plan};
+use crate::plan::{self, Invocation, Plan};
 use crate::pool::client::Asked;
 use crate::record::Record;
 use crate::store::{Held, Layers, ProjectKey, Store, StoreError};
-use identity::Contents;
+use host::Live;
 use launch::Origin;
 pub use network::Tell;
 use phases::Phases;
@@ -103,6 +103,8 @@ pub struct Prepared {
     pub action: Digest,
     /// Everything that will be done.
     pub plan: Plan,
+    /// What was shown of the living host, as it stands in the identity.
+    pub live: Live,
     /// What stands in the layers below the inputs.
     below_root: Vec<Manifest>,
     /// The overlay's lower directories, topmost first, relative to the store.
@@ -161,11 +163,9 @@ pub fn prepare(
     };
     let plan = plan::build(settings, &facts, &invocation)?;
     let (mut lower, mut held, input_root) = (layers.lower, layers.held, layers.root);
-    let contents = Contents {
-        mounts: mount_identities(store, settings, &facts, progress)?,
-        rootfs: rootfs.as_ref().map(|(rootfs, _)| rootfs.manifest.root_digest()),
-    };
-    let action = identity::of(&plan, settings, input_root, &contents).action_digest;
+    let live = Live::look(store, settings, &facts.host, &facts.mounts, progress)?;
+    let rootfs_root = rootfs.as_ref().map(|(rootfs, _)| rootfs.manifest.root_digest());
+    let action = identity::of(&plan, settings, input_root, &live, rootfs_root).action_digest;
 
     let mut below_root = Vec::new();
     let skeleton = skeleton_layers(store, &plan.skeleton)?;
@@ -175,30 +175,7 @@ pub fn prepare(
         held.extend(layers.held);
         below_root.push(manifest);
     }
-    Ok(Prepared { input_root, manifest: collected.manifest, action, plan, below_root, lower, _held: held })
-}
-
-/// What stands for the content of each mount. The plan is made, so every source is there.
-fn mount_identities(
-    store: &Store,
-    settings: &Settings,
-    facts: &Facts,
-    progress: &dyn Progress,
-) -> Result<Vec<ContentIdentity>, SandboxError> {
-    let mut identities = Vec::with_capacity(settings.mounts.len());
-    for (mount, place) in settings.mounts.iter().zip(&facts.mounts) {
-        let HostPlace::Found { path, .. } = place else { continue };
-        identities.push(match &mount.identity {
-            MountIdentity::Declared(version) => ContentIdentity::Declared(version.clone()),
-            MountIdentity::Content => {
-                ContentIdentity::Content(inputs::identity::content(path, store, progress)?.to_string())
-            }
-            MountIdentity::Metadata => {
-                ContentIdentity::Metadata(inputs::identity::metadata(path, progress)?.to_string())
-            }
-        });
-    }
-    Ok(identities)
+    Ok(Prepared { input_root, manifest: collected.manifest, action, plan, live, below_root, lower, _held: held })
 }
 
 /// The caller's place below the project's root; a caller who stands elsewhere starts in the root.

@@ -52,20 +52,30 @@ impl<'a> Reader<'a> {
         self.bytes().map(i64::from_le_bytes)
     }
 
+    /// Bytes as [`put_slice`] writes them.
+    pub(crate) fn slice(&mut self) -> Option<&'a [u8]> {
+        let length = usize::try_from(u32::from_le_bytes(self.bytes()?)).ok()?;
+        let (slice, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(slice)
+    }
+
     /// A text as [`put_text`] writes it.
     pub(crate) fn text(&mut self) -> Option<&'a str> {
-        let length = usize::try_from(u32::from_le_bytes(self.bytes()?)).ok()?;
-        let (text, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        str::from_utf8(text).ok()
+        str::from_utf8(self.slice()?).ok()
     }
 }
 
 /// Appends the length of `text` and `text`.
 pub(crate) fn put_text(body: &mut Vec<u8>, text: &str) {
-    let length = u32::try_from(text.len()).expect("paths and link targets are shorter than 4 GiB");
+    put_slice(body, text.as_bytes());
+}
+
+/// Appends the length of `bytes` and `bytes`.
+pub(crate) fn put_slice(body: &mut Vec<u8>, bytes: &[u8]) {
+    let length = u32::try_from(bytes.len()).expect("paths and link targets are shorter than 4 GiB");
     body.extend_from_slice(&length.to_le_bytes());
-    body.extend_from_slice(text.as_bytes());
+    body.extend_from_slice(bytes);
 }
 
 #[cfg(test)]

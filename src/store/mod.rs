@@ -12,7 +12,10 @@
 //! roots/<hex>             the same for the file system outside of the project
 //! deltas/<hex>-<hex>      what changes the first tree into the second one; the same two files beside it
 //! projects/<key>/         the memo of a project's files, and the last trees made in full
-//! mounts/<key>            the memo of a mounted directory's files
+//! mounts/<key>            the memo of the files of a tree of the host; `mounts/content/<key>`, `mounts/metadata/<key>`
+//!                         what the whole tree was identified by, and what vouches for it
+//! host/<how>/<key>        the same for what is shown of the host itself
+//! packages/<key>          the digest of the list of the host's packages, and what vouches for it
 //! rootfs/<key>            the memo of a root file system's files, or what an archive held
 //! images/<hex>            what an image held, by the digest of its manifest
 //! fetched/<hex>           that a blob was fetched, and its size
