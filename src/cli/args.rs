@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 mod pool;
+mod why;
 
 pub use pool::{Idle, Pool, PoolCommand, PoolStart};
+pub use why::Why;
 
 /// Run commands that see only what `sandbox.toml` declares.
 ///
@@ -268,20 +270,6 @@ pub struct Json {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-}
-
-/// What `sbx why` takes.
-#[derive(Debug, Clone, PartialEq, Eq, Args)]
-#[command(after_help = "\
-Examples:
-  sbx why                  about the last run of the project
-  sbx why test             about the last run of the task `test`")]
-pub struct Why {
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-    /// About the last run of this task [default: about the last run]
-    pub task: Option<String>,
 }
 
 /// What `sbx shell` takes.

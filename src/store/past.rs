@@ -8,6 +8,7 @@ use super::Store;
 use crate::action::messages::{self, Action, Command};
 use crate::action::why::{Listing, Side, Tree};
 use crate::digest::Digest;
+use crate::inputs::packages::parse_listing;
 
 /// What can't be read any more: it was removed from the store, or is damaged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,8 +71,7 @@ impl Store {
 
     /// The list of packages with this digest (`hash/size`); `None` when it is not in the store any more, or damaged.
     pub fn listing(&self, digest: &str) -> Option<Listing> {
-        let _ = self.read_blob(&digest.parse().ok()?)?;
-        None
+        parse_listing(str::from_utf8(&self.read_blob(&digest.parse().ok()?)?).ok()?)
     }
 
     /// The input tree of a run; `None` when it is not in the store any more, or damaged.
@@ -169,6 +169,18 @@ mod tests {
         for text in ["", "no digest", "../../x/1"] {
             let gone = fixture.store.side(text).unwrap_err();
             assert_eq!((gone.what, gone.digest.as_str()), (Part::Action, text));
+        }
+    }
+
+    #[test]
+    fn a_list_of_packages_reads_back() {
+        let fixture = Fixture::new();
+        let store = &fixture.store;
+        let put = |text: &str| store.put_bytes(text.as_bytes(), false).unwrap().to_string();
+        let list = store.listing(&put("sbx packages 1\ndpkg\tgcc\t12\tamd64\tf\n")).unwrap();
+        assert_eq!(list["gcc/amd64"][0].version, "12");
+        for text in ["none".to_owned(), put("another text"), Digest::of(b"gone").to_string()] {
+            assert_eq!(store.listing(&text), None, "{text}");
         }
     }
 

@@ -26,5 +26,4 @@ mod servers;
 mod threats;
 mod threats_net;
 mod traffic;
-mod why;
 mod world;

@@ -1,9 +1,12 @@
 use proptest::prelude::*;
+use std::collections::BTreeSet;
+
 use prost::Message as _;
 
 use super::*;
 use crate::action::digest::{Identity, Run, identify};
 use crate::action::policy::tests::policy;
+use crate::action::policy::{Network, Rootfs};
 use crate::action::why::closest::{Closest, closest};
 use crate::inputs::{Entry, path_order};
 
@@ -98,6 +101,7 @@ fn line(difference: &Difference) -> String {
         Value::Time(time) => format!("{time:?}"),
         Value::Identity(ContentIdentity::Content(digest)) => format!("content {}", &digest[..4]),
         Value::Identity(ContentIdentity::Declared(text)) => format!("declared {text}"),
+        Value::Identity(ContentIdentity::Link(text)) => format!("link {text}"),
         Value::Identity(ContentIdentity::Metadata(digest)) => format!("metadata {}", &digest[..4]),
         Value::Identity(ContentIdentity::Packages(digest)) => format!("packages {}", &digest[..4]),
         Value::Installed(installed) => {
@@ -452,8 +456,9 @@ fn edits() -> impl Strategy<Value = Edit> {
     let name = || prop::sample::select(vec!["a", "b", "a/b"]).prop_map(str::to_owned);
     let key = move || name().prop_map(|name| format!("/{name}"));
     let identity = move || {
-        (0..4, name()).prop_map(|(kind, text)| match kind {
+        (0..5, name()).prop_map(|(kind, text)| match kind {
             0 => ContentIdentity::Content(text),
+            4 => ContentIdentity::Link(text),
             1 => ContentIdentity::Declared(text),
             2 => ContentIdentity::Metadata(text),
             _ => ContentIdentity::Packages(text),

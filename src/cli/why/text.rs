@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime};
 use super::answer::{Answer, Lost, Verdict};
 use super::stat::{Lines, Stats};
 use crate::action::policy::ContentIdentity;
-use crate::action::why::{Aspect, Change, Difference, Group, Installed, Subject, Value, aspects};
+use crate::action::why::{Aspect, Change, Difference, Group, Subject, Value, aspects};
 use crate::inputs::Node;
+use crate::inputs::packages::Installed;
 use crate::record::{Cache, Record};
 use crate::ui::{escape, words};
 
@@ -235,6 +236,7 @@ fn plain(value: &Value, all: bool) -> String {
         Value::Identity(ContentIdentity::Metadata(text)) => digest("metadata", text),
         Value::Identity(ContentIdentity::Packages(text)) => digest("packages", text),
         Value::Identity(ContentIdentity::Declared(text)) => format!("declared \"{text}\""),
+        Value::Identity(ContentIdentity::Link(text)) => format!("link to {text}"),
         Value::Installed(installed) => installed.iter().map(|one| one.version.clone()).collect::<Vec<_>>().join(", "),
         Value::Node(node) => self::node(node),
     }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::action::policy::ContentIdentity;
-use crate::action::why::Installed;
 use crate::digest::Digest;
+use crate::inputs::packages::Installed;
 use crate::store::Store;
 use crate::store::past::Part;
 
