@@ -9,6 +9,8 @@
 
 mod apk;
 mod dpkg;
+mod pacman;
+mod rpm;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -131,14 +133,16 @@ pub fn identify(root: &Path, store: &Store) -> Result<Option<Digest>, PackagesEr
             }
             None => {}
         }
-        let found = read(root)?;
+        let mut found = Found::default();
+        let outcome = read(root, store, &mut found);
+        if !found.vouchers.hold(root) {
+            continue;
+        }
+        outcome?;
         let digest = match listing(&found.packages) {
             Some(list) => Some(store.put_bytes(list.as_bytes(), false)?),
             None => None,
         };
-        if !found.vouchers.hold(root) {
-            continue;
-        }
         let answer = digest.map_or_else(String::new, |digest| digest.to_string());
         remembered.write(store, answer.as_bytes(), &found.vouchers)?;
         return Ok(digest);
@@ -146,12 +150,12 @@ pub fn identify(root: &Path, store: &Store) -> Result<Option<Digest>, PackagesEr
     Err(PackagesError::Changing)
 }
 
-fn read(root: &Path) -> Result<Found, PackagesError> {
+fn read(root: &Path, store: &Store, found: &mut Found) -> Result<(), PackagesError> {
     let host = Host { root };
-    let mut found = Found::default();
-    dpkg::read(&host, &mut found)?;
-    apk::read(&host, &mut found)?;
-    Ok(found)
+    apk::read(&host, found)?;
+    dpkg::read(&host, found)?;
+    pacman::read(&host, found)?;
+    rpm::read(&host, store, found)
 }
 
 /// The list, or `None` when it would be empty.
@@ -207,22 +211,29 @@ impl Host<'_> {
         self.root.join(path)
     }
 
-    /// Opens the file at `path`, which vouches for what is read of it; `None` when nothing is there.
-    fn open(&self, path: &str, vouchers: &mut Vouchers) -> Result<Option<File>, PackagesError> {
+    /// Opens the regular file at `path`; `None` when nothing is there.
+    fn regular(&self, path: &str) -> Result<Option<File>, PackagesError> {
         let full = self.path(path);
         let unreadable = |source| PackagesError::Unreadable { path: full.clone(), source };
         match fs::symlink_metadata(&full) {
-            Ok(metadata) if metadata.is_file() => {}
-            Ok(_) => return Err(unreadable(io::Error::other("it is not a regular file"))),
-            Err(error) if is_missing(&error) => {
-                vouchers.add(path.as_bytes(), Look::Missing);
-                return Ok(None);
-            }
-            Err(error) => return Err(unreadable(error)),
+            Ok(metadata) if metadata.is_file() => File::open(&full).map(Some).map_err(unreadable),
+            Ok(_) => Err(unreadable(io::Error::other("it is not a regular file"))),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(unreadable(error)),
         }
-        let file = File::open(&full).map_err(unreadable)?;
-        vouchers.add(path.as_bytes(), Look::Stamp(Stamp::of(&status(&file).map_err(unreadable)?)));
-        Ok(Some(file))
+    }
+
+    /// The same, and the file vouches for what is read of it.
+    fn open(&self, path: &str, vouchers: &mut Vouchers) -> Result<Option<File>, PackagesError> {
+        let file = self.regular(path)?;
+        let look = match &file {
+            None => Look::Missing,
+            Some(file) => Look::Stamp(Stamp::of(
+                &status(file).map_err(|source| PackagesError::Unreadable { path: self.path(path), source })?,
+            )),
+        };
+        vouchers.add(path.as_bytes(), look);
+        Ok(file)
     }
 
     /// The whole content of the file at `path`; see [`Host::open`].
@@ -252,14 +263,14 @@ impl Host<'_> {
         Ok(Some(names))
     }
 
-    /// The SHA-256 of the file at `path`, for which another file or directory vouches; `None` when nothing is there.
+    /// The SHA-256 of the file at `path`; see [`Host::whole`].
     fn fingerprint(&self, path: &str) -> Result<Option<String>, PackagesError> {
-        let full = self.path(path);
-        match File::open(&full) {
-            Ok(file) => Ok(Some(Digest::of(&read_whole(file, &full)?).hex())),
-            Err(error) if is_missing(&error) => Ok(None),
-            Err(source) => Err(PackagesError::Unreadable { path: full, source }),
-        }
+        Ok(self.whole(path)?.map(|content| Digest::of(&content).hex()))
+    }
+
+    /// The content of the file at `path`, for which another file or a directory vouches; `None` when nothing is there.
+    fn whole(&self, path: &str) -> Result<Option<Vec<u8>>, PackagesError> {
+        self.regular(path)?.map(|file| read_whole(file, &self.path(path))).transpose()
     }
 }
 

@@ -258,6 +258,12 @@ impl Store {
         tempfile::NamedTempFile::new_in(&dir).map_err(StoreError::io("make a file in", &dir))
     }
 
+    /// A directory for working data, removed with what is in it when it is dropped.
+    pub(crate) fn working_directory(&self) -> Result<tempfile::TempDir, StoreError> {
+        let dir = self.temp_dir()?;
+        tempfile::tempdir_in(&dir).map_err(StoreError::io("make a directory in", &dir))
+    }
+
     /// A file for working data that no name leads to: it ends with its last descriptor, whatever ends the process.
     pub(crate) fn file_without_name(&self) -> Result<fs::File, StoreError> {
         let dir = self.temp_dir()?;

@@ -10,6 +10,7 @@ mod clients;
 mod commands;
 mod config;
 mod fetch;
+mod host;
 mod isolation;
 mod layers;
 mod life;

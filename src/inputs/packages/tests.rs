@@ -68,6 +68,8 @@ impl Fixture {
 
 const STATUS: &str = "var/lib/dpkg/status";
 const INSTALLED: &str = "lib/apk/db/installed";
+const LOCAL: &str = "var/lib/pacman/local";
+const RPMDB: &str = "usr/lib/sysimage/rpm/rpmdb.sqlite";
 
 fn sums(fixture: &Fixture, path: &str) -> String {
     Digest::of(&fs::read(fixture.path(path)).unwrap()).hex()
@@ -103,6 +105,109 @@ fn apk_lists_what_is_installed() {
 }
 
 #[test]
+fn pacman_lists_its_directories() {
+    let fixture = Fixture::of("pacman");
+    let sums = |name: &str| sums(&fixture, &format!("{LOCAL}/{name}/mtree"));
+    let expected = format!(
+        "sbx packages 1\npacman\talpha\t1.2-3\tany\t{}\npacman\tlib32-beta\t2:2.0rc1-1\tany\t{}\n",
+        sums("alpha-1.2-3"),
+        sums("lib32-beta-2:2.0rc1-1")
+    );
+    assert_eq!(fixture.list(), expected);
+}
+
+#[test]
+fn rpm_lists_its_headers() {
+    let fixture = Fixture::of("rpm");
+    let list = fixture.list();
+    let named: Vec<_> = list.lines().skip(1).map(|line| line.rsplit_once('\t').unwrap()).collect();
+    let names: Vec<_> = named.iter().map(|(name, _)| *name).collect();
+    assert_eq!(
+        names,
+        [
+            "rpm\talpha\t1.2-3\tnoarch",
+            "rpm\tbeta\t4:2.0~rc1-1.fc40\tnoarch",
+            "rpm\tkernel\t6.1-1\tnoarch",
+            "rpm\tkernel\t6.2-1\tnoarch"
+        ]
+    );
+    assert!(named.iter().all(|(_, digest)| digest.len() == 64), "{list}");
+    // The older place, and a host on which it leads to the newer one.
+    fs::create_dir_all(fixture.path("var/lib")).unwrap();
+    std::os::unix::fs::symlink("../../usr/lib/sysimage/rpm", fixture.path("var/lib/rpm")).unwrap();
+    assert_eq!(fixture.list(), list);
+    fs::remove_file(fixture.path("var/lib/rpm")).unwrap();
+    fs::rename(fixture.path("usr/lib/sysimage/rpm"), fixture.path("var/lib/rpm")).unwrap();
+    assert_eq!(fixture.list(), list);
+}
+
+/// Runs `sql` on a fixture's rpm data base; what it wrote stays beside the data base as long as the connection lives.
+fn execute(fixture: &Fixture, sql: &str) -> rusqlite::Connection {
+    let connection = rusqlite::Connection::open(fixture.path(RPMDB)).unwrap();
+    connection.execute_batch(&format!("PRAGMA foreign_keys = OFF; PRAGMA wal_autocheckpoint = 0; {sql}")).unwrap();
+    connection
+}
+
+#[test]
+fn what_rpm_has_not_put_into_its_data_base_yet_counts() {
+    let fixture = Fixture::of("rpm");
+    assert!(fixture.list().contains("kernel\t6.1-1"));
+    let connection = execute(&fixture, "DELETE FROM Packages WHERE hnum = (SELECT min(hnum) FROM Packages)");
+    let wal = fixture.path(&format!("{RPMDB}-wal"));
+    assert!(fs::metadata(&wal).unwrap().len() > 0);
+    fs::set_permissions(wal.parent().unwrap(), fs::Permissions::from_mode(0o555)).unwrap();
+    let before: Vec<_> = fs::read_dir(wal.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(fixture.list().lines().count(), 1 + 3);
+    let after: Vec<_> = fs::read_dir(wal.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(after, before);
+    fs::set_permissions(wal.parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
+    drop(connection);
+    assert!(!wal.exists());
+    assert_eq!(fixture.list().lines().count(), 1 + 3);
+    assert!(fs::read_dir(fixture.store.path().join("tmp")).unwrap().next().is_none(), "the copy is removed");
+}
+
+#[test]
+fn of_rpm_s_other_data_bases_the_content_counts() {
+    for name in ["usr/lib/sysimage/rpm/Packages.db", "var/lib/rpm/Packages"] {
+        let fixture = Fixture::empty();
+        fixture.write(name, "some bytes");
+        let file = name.rsplit('/').next().unwrap();
+        let digest = Digest::of(b"some bytes").hex();
+        assert_eq!(fixture.list(), format!("sbx packages 1\nrpm\t({file})\t-\t-\t{digest}\n"));
+        fixture.write(name, "other bytes");
+        assert!(!fixture.list().contains(&digest));
+    }
+}
+
+#[test]
+fn a_broken_rpm_data_base_is_an_error() {
+    let whole = fs::read(Fixture::of("rpm").path(RPMDB)).unwrap();
+    let cut = &whole[..whole.len() / 2];
+    for bytes in [&b"no data base"[..], b"", cut] {
+        let fixture = Fixture::empty();
+        fixture.write(RPMDB, bytes);
+        let error = fixture.error();
+        assert!(error.contains(RPMDB) && error.contains("damaged"), "{error}");
+    }
+    for (sql, what) in [
+        ("UPDATE Packages SET blob = x'00' WHERE hnum = 1", "it is no package header"),
+        ("UPDATE Packages SET blob = 7", "it is no blob"),
+        ("DROP TABLE Packages", "Query returned no rows"),
+        (
+            "DROP TABLE Packages; CREATE VIEW Packages AS WITH RECURSIVE n(hnum) AS \
+             (SELECT 1 UNION ALL SELECT hnum + 1 FROM n) SELECT hnum, x'00' AS blob FROM n",
+            "Query returned no rows",
+        ),
+    ] {
+        let fixture = Fixture::of("rpm");
+        drop(execute(&fixture, sql));
+        let error = fixture.error();
+        assert!(error.contains(what), "{error}\nshould say {what}");
+    }
+}
+
+#[test]
 fn a_host_without_packages_has_no_list() {
     let fixture = Fixture::empty();
     assert_eq!(fixture.digest(), None);
@@ -123,9 +228,15 @@ fn several_managers_come_together() {
 
 type Change = fn(&Fixture);
 
+/// SQL that replaces some bytes, given in hexadecimal digits, in every header.
+fn replace(from: &str, to: &str) -> String {
+    assert_eq!(from.len(), to.len());
+    format!("UPDATE Packages SET blob = unhex(replace(hex(blob), '{from}', '{to}'))")
+}
+
 #[test]
 fn every_change_is_seen() {
-    let changes: [(&str, &str, Change); 16] = [
+    let changes: [(&str, &str, Change); 25] = [
         ("dpkg", "version", |f| f.edit(STATUS, "Version: 1.2-3", "Version: 1.2-4")),
         ("dpkg", "removed", |f| f.edit(STATUS, "install ok installed", "deinstall ok config-files")),
         ("dpkg", "state", |f| f.edit(STATUS, "install ok unpacked", "install ok installed")),
@@ -155,6 +266,30 @@ fn every_change_is_seen() {
         ("apk", "removed", |f| {
             let text = fs::read_to_string(f.path(INSTALLED)).unwrap();
             f.write(INSTALLED, text.split_inclusive("\n\n").next().unwrap());
+        }),
+        ("pacman", "version", |f| {
+            f.edit(&format!("{LOCAL}/alpha-1.2-3/desc"), "1.2-3", "1.2-4");
+            fs::rename(f.path(LOCAL).join("alpha-1.2-3"), f.path(LOCAL).join("alpha-1.2-4")).unwrap();
+        }),
+        ("pacman", "removed", |f| fs::remove_dir_all(f.path(LOCAL).join("alpha-1.2-3")).unwrap()),
+        ("pacman", "added", |f| f.write(&format!("{LOCAL}/zeta-1-1/desc"), "%NAME%\nzeta\n\n%VERSION%\n1-1\n\n")),
+        ("pacman", "sums", |f| f.write(&format!("{LOCAL}/alpha-1.2-3/mtree"), "other")),
+        ("rpm", "version", |f| {
+            // The version's text stands for the first time in the header's name, version, release.
+            drop(execute(f, &replace("312E3200", "312E3300")));
+        }),
+        ("rpm", "removed", |f| drop(execute(f, "DELETE FROM Packages WHERE hnum = 2"))),
+        ("rpm", "added", |f| {
+            let other = "unhex(replace(hex(blob), '6E6F6172636800', '7838365F363400'))";
+            let sql = format!("INSERT INTO Packages (blob) SELECT {other} FROM Packages WHERE hnum = 1");
+            drop(execute(f, &sql));
+        }),
+        ("rpm", "architecture", |f| drop(execute(f, &replace("6E6F6172636800", "7838365F363400")))),
+        ("rpm", "digest", |f| {
+            let list = f.list();
+            let digest = list.lines().find(|line| line.contains("\tbeta\t")).unwrap().rsplit('\t').next().unwrap();
+            let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02X}")).collect::<String>();
+            drop(execute(f, &replace(&hex(digest), &hex(&"0".repeat(64)))));
         }),
     ];
     for (manager, name, change) in changes {
@@ -188,7 +323,8 @@ fn an_unchanged_data_base_is_not_read_again() {
     let before = fixture.digest().unwrap();
     assert!(!memory.exists(), "what is this young is not remembered");
     // As if everything had rested.
-    let found = read(&fixture.root()).unwrap();
+    let mut found = Found::default();
+    read(&fixture.root(), &fixture.store, &mut found).unwrap();
     let digest = fixture.digest().unwrap().to_string();
     Remembered::later(memory.clone()).write(&fixture.store, digest.as_bytes(), &found.vouchers).unwrap();
     // A file for which the directory vouches was changed in place, which dpkg never does: it is not looked at.
@@ -220,7 +356,15 @@ fn damage_is_named_with_its_place() {
         ("P:a\nnonsense\n\n", "line 2: it is no field"),
         ("P:a\nV:1", "line 2: the file ends within it"),
     ];
-    for (path, texts) in [(STATUS, &dpkg[..]), (INSTALLED, &apk[..])] {
+    let desc = format!("{LOCAL}/a/desc");
+    let pacman = [
+        ("%NAME%\na\n\n", "its end: it has no version"),
+        ("%VERSION%\n1\n\n", "its end: it has no name"),
+        ("%NAME%\na\n\n%NAME%\nb\n", "line 5: it has a second name"),
+        ("%NAME%\n\n", "line 2: \"\" is no name"),
+        ("%NAME%\na", "line 2: the file ends within it"),
+    ];
+    for (path, texts) in [(STATUS, &dpkg[..]), (INSTALLED, &apk[..]), (&desc, &pacman[..])] {
         for (text, what) in texts {
             let fixture = Fixture::empty();
             fixture.write(path, text);
@@ -239,6 +383,14 @@ fn what_is_no_data_base_is_an_error() {
     let fixture = Fixture::of("dpkg");
     fs::remove_file(fixture.path(STATUS)).unwrap();
     std::os::unix::fs::symlink("/dev/zero", fixture.path(STATUS)).unwrap();
+    assert!(fixture.error().contains("can't read"));
+    let fixture = Fixture::of("pacman");
+    fs::remove_file(fixture.path(LOCAL).join("alpha-1.2-3/desc")).unwrap();
+    assert!(fixture.error().contains("alpha-1.2-3: it has no `desc`"));
+    let fixture = Fixture::of("dpkg");
+    let sums = fixture.path("var/lib/dpkg/info/alpha.md5sums");
+    fs::remove_file(&sums).unwrap();
+    fs::create_dir(&sums).unwrap();
     assert!(fixture.error().contains("can't read"));
     if crate::sys::files::effective_uid() != 0 {
         let fixture = Fixture::of("dpkg");
@@ -271,5 +423,45 @@ fn a_list_reads_back() {
         ["", "\n", "other\n", "sbx packages 1", "sbx packages 1\nrpm\ta\t1\tx\n", "sbx packages 1\na\tb\tc\td\te\tf\n"]
     {
         assert_eq!(parse_listing(text), None, "{text:?}");
+    }
+}
+
+proptest::proptest! {
+    // Each case makes eight data bases.
+    #![proptest_config(proptest::test_runner::Config::with_cases(32))]
+
+    /// Data bases of any bytes, and real ones with a few bytes changed, are read or refused.
+    #[test]
+    fn any_data_base_is_read_or_refused(
+        bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+        changes in proptest::collection::vec((0usize..4000, proptest::prelude::any::<u8>()), 1..8),
+    ) {
+        for (manager, path) in [
+            ("dpkg", STATUS),
+            ("apk", INSTALLED),
+            ("pacman", "var/lib/pacman/local/alpha-1.2-3/desc"),
+            ("rpm", RPMDB),
+        ] {
+            let fixture = Fixture::of(manager);
+            let mut real = fs::read(fixture.path(path)).unwrap();
+            for (place, byte) in &changes {
+                let place = place % real.len();
+                real[place] = *byte;
+            }
+            fixture.write(path, &real);
+            let listed = identify(&fixture.root(), &fixture.store);
+            if let Ok(Some(_)) = listed {
+                // What is listed can be read back.
+                assert!(parse_listing(&fixture.list()).is_some());
+            }
+            fixture.write(path, &bytes);
+            let _ = identify(&fixture.root(), &fixture.store);
+        }
+    }
+
+    #[test]
+    fn any_text_is_a_list_or_not(text in ".{0,200}") {
+        let _ = parse_listing(&text);
+        let _ = parse_listing(&format!("{HEAD}\n{text}\n"));
     }
 }
