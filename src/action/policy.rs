@@ -139,6 +139,22 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn each_part_of_a_host_has_its_own_form() {
+        let identity = |place: &str, identity| (place.to_owned(), identity);
+        let rootfs = Rootfs::Host(BTreeMap::from([
+            identity("/usr/local", ContentIdentity::Metadata("b/2".to_owned())),
+            identity("/usr", ContentIdentity::Packages("a/1".to_owned())),
+            identity("/bin", ContentIdentity::Link("usr/bin".to_owned())),
+            identity("/etc/ssl", ContentIdentity::Content("c/3".to_owned())),
+        ]));
+        let golden = [
+            r#"{"host":{"/bin":{"link":"usr/bin"},"/etc/ssl":{"content":"c/3"},"#,
+            r#""/usr":{"packages":"a/1"},"/usr/local":{"metadata":"b/2"}}}"#,
+        ];
+        assert_eq!(serde_json::to_string(&rootfs).unwrap(), golden.concat());
+    }
+
+    #[test]
     fn the_canonical_form_reads_back() {
         assert_eq!(serde_json::from_slice::<Policy>(&policy().to_bytes()).unwrap(), policy());
     }

@@ -50,7 +50,7 @@ pub(super) enum By {
 }
 
 /// How many bytes are read to spare a tree an identity that rests on times.
-const SMALL: u64 = 64 << 20;
+const SMALL: u64 = 256 << 20;
 
 /// See [`content`] and [`metadata`].
 pub(super) fn identify(
@@ -80,7 +80,7 @@ pub(super) fn identify(
         By::Metadata | By::Size => by_metadata(&scan),
     };
     progress.finished();
-    remembered.write(store, &serde_json::to_vec(&identity).unwrap_or_default(), &scan.vouchers())?;
+    remembered.write(store, &serde_json::to_vec(&identity).expect("an enum of strings is JSON"), &scan.vouchers())?;
     Ok(identity)
 }
 

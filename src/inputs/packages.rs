@@ -23,7 +23,7 @@ use super::vouch::{Look, Remembered, Vouchers};
 use crate::digest::Digest;
 use crate::path::printable;
 use crate::store::{Store, StoreError};
-use crate::sys::files::status;
+use crate::sys::files::{open_place, status};
 
 /// The first line of a list.
 const HEAD: &str = "sbx packages 1";
@@ -245,7 +245,7 @@ impl Host<'_> {
     fn names(&self, path: &str, vouchers: &mut Vouchers) -> Result<Option<Vec<OsString>>, PackagesError> {
         let full = self.path(path);
         let unreadable = |source| PackagesError::Unreadable { path: full.clone(), source };
-        let dir = match File::open(&full) {
+        let dir = match open_place(&full) {
             Ok(dir) => dir,
             Err(error) if is_missing(&error) => {
                 vouchers.add(path.as_bytes(), Look::Missing);
@@ -295,10 +295,10 @@ fn field(value: &[u8], name: &str, path: &Path, place: impl Fn() -> String) -> R
 }
 
 fn read_whole(file: File, path: &Path) -> Result<Vec<u8>, PackagesError> {
+    let unreadable = |source| PackagesError::Unreadable { path: path.to_owned(), source };
     let mut content = Vec::new();
-    let read = file.take(FILE_MAX + 1).read_to_end(&mut content);
-    read.map_err(|source| PackagesError::Unreadable { path: path.to_owned(), source })?;
-    if content.len() as u64 > FILE_MAX {
+    let large = file.metadata().map_err(unreadable)?.len() > FILE_MAX;
+    if large || file.take(FILE_MAX + 1).read_to_end(&mut content).map_err(unreadable)? as u64 > FILE_MAX {
         return Err(PackagesError::TooLarge { path: path.to_owned() });
     }
     Ok(content)

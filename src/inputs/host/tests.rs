@@ -168,7 +168,7 @@ fn two_hosts_with_the_same_packages_are_equal() {
 fn what_nobody_owns_and_is_large_goes_by_metadata() {
     let fixture = Fixture::new();
     let file = fs::File::create(fixture.path("opt/sdk/large")).unwrap();
-    file.set_len(64 << 20).unwrap();
+    file.set_len(256 << 20).unwrap();
     assert!(matches!(fixture.all(HostIdentity::Packages)["/opt"], ContentIdentity::Metadata(_)));
     fs::remove_file(fixture.path("opt/sdk/large")).unwrap();
     assert!(matches!(fixture.all(HostIdentity::Packages)["/opt"], ContentIdentity::Content(_)));
@@ -177,7 +177,14 @@ fn what_nobody_owns_and_is_large_goes_by_metadata() {
 #[test]
 fn what_the_caller_may_not_read_is_noted() {
     if crate::sys::files::effective_uid() == 0 {
-        // Nothing is closed to root; the tests run once more as an ordinary user.
+        // Nothing is closed to root.
+        let output = std::process::Command::new("setpriv")
+            .args(["--reuid", "61234", "--regid", "61234", "--clear-groups"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "inputs::host::tests::what_the_caller_may_not_read_is_noted"])
+            .output()
+            .unwrap();
+        assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
         return;
     }
     let fixture = Fixture::new();

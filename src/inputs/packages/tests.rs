@@ -392,10 +392,30 @@ fn what_is_no_data_base_is_an_error() {
     fs::remove_file(&sums).unwrap();
     fs::create_dir(&sums).unwrap();
     assert!(fixture.error().contains("can't read"));
-    if crate::sys::files::effective_uid() != 0 {
-        let fixture = Fixture::of("dpkg");
-        fs::set_permissions(fixture.path(STATUS), fs::Permissions::from_mode(0o000)).unwrap();
-        assert!(fixture.error().contains("can't read"));
+    let fixture = Fixture::of("dpkg");
+    File::options().write(true).open(fixture.path(STATUS)).unwrap().set_len(FILE_MAX + 1).unwrap();
+    assert!(fixture.error().contains("more than"));
+}
+
+#[test]
+fn what_may_not_be_read_is_an_error() {
+    if crate::sys::files::effective_uid() == 0 {
+        // Nothing is closed to root.
+        let output = std::process::Command::new("setpriv")
+            .args(["--reuid", "61234", "--regid", "61234", "--clear-groups"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "inputs::packages::tests::what_may_not_be_read_is_an_error"])
+            .output()
+            .unwrap();
+        assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
+        return;
+    }
+    for (manager, path) in [("dpkg", STATUS), ("apk", INSTALLED), ("rpm", RPMDB), ("pacman", LOCAL)] {
+        let fixture = Fixture::of(manager);
+        fs::set_permissions(fixture.path(path), fs::Permissions::from_mode(0o000)).unwrap();
+        let error = fixture.error();
+        assert!(error.contains("can't read") && error.contains(path), "{error}");
+        fs::set_permissions(fixture.path(path), fs::Permissions::from_mode(0o700)).unwrap();
     }
 }
 
