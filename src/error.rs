@@ -51,9 +51,12 @@ pub enum Error {
     /// The command line names no running sandbox, or several.
     #[error(transparent)]
     Pick(#[from] PickError),
-    /// `diff` before any run.
-    #[error("no run of this project is recorded")]
-    NoRun,
+    /// `diff` or `why` before any run.
+    #[error("no run of {} is recorded", task.as_ref().map_or_else(|| "this project".to_owned(), |task| format!("the task `{task}`")))]
+    NoRun {
+        /// The task that was meant, when one was.
+        task: Option<String>,
+    },
     /// `init` where a file is.
     #[error("{} exists", path.display())]
     Exists {
@@ -138,7 +141,7 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Usage(_) | Self::Resolve(_) | Self::Pick(_) | Self::ReportDescriptor { .. } => Kind::Usage,
-            Self::Discover(_) | Self::Config(_) | Self::NoRun | Self::Exists { .. } => Kind::Config,
+            Self::Discover(_) | Self::Config(_) | Self::NoRun { .. } | Self::Exists { .. } => Kind::Config,
             Self::Store(_)
             | Self::Records(_)
             | Self::Pool(_)
@@ -180,7 +183,7 @@ impl Error {
             | Self::Write { .. }
             | Self::WorkingDirectory { .. } => None,
             Self::Pick(_) => Some("`sbx ps` lists the running sandboxes".into()),
-            Self::NoRun => Some("`sbx run` records each run".into()),
+            Self::NoRun { .. } => Some("`sbx run` records each run".into()),
             Self::Exists { .. } => Some("`sbx init --force` replaces it".into()),
             Self::ReportDescriptor { .. } => {
                 Some("give `fd:N` with N from 3 on (0 to 2 are the standard streams), or a path".into())

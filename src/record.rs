@@ -21,6 +21,9 @@ pub struct Record {
     pub project: String,
     /// The task's name, when a task was run.
     pub task: Option<String>,
+    /// The task that needed this one: the outputs went to it and not into the project.
+    #[serde(default)]
+    pub needed_by: Option<String>,
     /// Program and arguments.
     pub command: Vec<String>,
     /// The working directory inside.
@@ -62,7 +65,7 @@ pub struct Record {
     pub stdout: Stream,
     /// What the command wrote to its standard error.
     pub stderr: Stream,
-    /// What was copied back, sorted by path.
+    /// What came back, sorted by path: what the command made, or a replay put in place or found there.
     pub outputs: Vec<Output>,
     /// What was written and dropped.
     pub undeclared: Changes,
@@ -70,6 +73,72 @@ pub struct Record {
     pub phases: Vec<Phase>,
     /// Where the scratch directory was kept (`--keep`).
     pub kept: Option<String>,
+    /// What the cache had to do with it.
+    #[serde(default)]
+    pub cache: Cache,
+}
+
+impl Record {
+    /// The record of a run that began at `started` and of which nothing else is known.
+    pub fn begun(started: String) -> Self {
+        Self {
+            version: VERSION,
+            id: String::new(),
+            project: String::new(),
+            task: None,
+            needed_by: None,
+            command: Vec::new(),
+            cwd: String::new(),
+            started,
+            duration_us: 0,
+            exit: Exit { code: 0, signal: None, reason: String::new(), error: None },
+            action: String::new(),
+            input_root: String::new(),
+            inputs: 0,
+            enforced: Vec::new(),
+            network: String::new(),
+            net_namespace: String::new(),
+            connections: Vec::new(),
+            connections_omitted: 0,
+            blocked: Vec::new(),
+            blocked_omitted: 0,
+            scratch: Vec::new(),
+            stdout: Stream::default(),
+            stderr: Stream::default(),
+            outputs: Vec::new(),
+            undeclared: Changes::default(),
+            phases: Vec::new(),
+            kept: None,
+            cache: Cache::default(),
+        }
+    }
+}
+
+/// What the cache had to do with a run.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cache {
+    /// `hit` (the result was replayed), `miss` (it was looked up and there was none), or `off` (it was not looked up).
+    pub state: String,
+    /// Why it was not looked up, or why the result was not kept; none when it was kept, or replayed.
+    pub reason: Option<String>,
+    /// The id of the run that computed what was replayed.
+    pub from: Option<String>,
+    /// The directory that held that run's `sandbox.toml`.
+    pub from_project: Option<String>,
+    /// When it was computed, RFC 3339, UTC.
+    pub computed: Option<String>,
+    /// How long that took, in microseconds.
+    pub saved_us: Option<u64>,
+}
+
+impl Cache {
+    /// The state of a run whose result was replayed.
+    pub const HIT: &str = "hit";
+    /// The state of a run whose result was looked up and not found.
+    pub const MISS: &str = "miss";
+    /// The state of a run whose result was not looked up.
+    pub const OFF: &str = "off";
 }
 
 /// How a run ended.
@@ -84,6 +153,15 @@ pub struct Exit {
     pub reason: String,
     /// The error of sbx, when it failed.
     pub error: Option<String>,
+}
+
+impl Exit {
+    /// The reason of a command that ended by itself.
+    pub const EXITED: &str = "exited";
+    /// The reason of a command that a signal ended.
+    pub const SIGNALLED: &str = "signalled";
+    /// The reason of a command that ran out of time.
+    pub const TIME_LIMIT: &str = "time-limit";
 }
 
 /// One captured stream.

@@ -27,6 +27,13 @@ impl From<digest::Digest> for Digest {
     }
 }
 
+impl Digest {
+    /// The digest that the message carries, if it is one of SHA-256.
+    pub fn meaning(&self) -> Option<digest::Digest> {
+        Some(digest::Digest { hash: digest::parse_hex(&self.hash)?, size: u64::try_from(self.size_bytes).ok()? })
+    }
+}
+
 /// One directory of a tree; each list sorted by name, no name twice.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Directory {

@@ -6,3 +6,4 @@ pub mod digest;
 pub mod messages;
 pub mod policy;
 pub mod result;
+pub mod why;

@@ -82,7 +82,7 @@ impl Known {
             (since_epoch(metadata.execution_start_timestamp?)?, since_epoch(metadata.execution_completed_timestamp?)?);
         let mut outputs = Vec::new();
         for file in result.output_files {
-            outputs.push(Output::file(&file.path, file.is_executable, &digest(file.digest?)?));
+            outputs.push(Output::file(&file.path, file.is_executable, &file.digest?.meaning()?));
         }
         outputs.extend(result.output_symlinks.iter().map(|link| Output::symlink(&link.path, &link.target)));
         outputs.extend(result.output_directories.iter().map(|directory| Output::directory(&directory.path)));
@@ -98,8 +98,8 @@ impl Known {
             exit_code: result.exit_code,
             outputs,
             unchanged: details.unchanged,
-            stdout: digest(result.stdout_digest?)?,
-            stderr: digest(result.stderr_digest?)?,
+            stdout: result.stdout_digest?.meaning()?,
+            stderr: result.stderr_digest?.meaning()?,
             began,
             took: ended.checked_sub(began)?,
         })
@@ -118,11 +118,6 @@ impl Known {
 /// The digest of the `Tree` message of a directory without entries.
 fn empty_tree() -> Digest {
     Digest::of(&Tree { root: Some(messages::Directory::default()) }.encode_to_vec())
-}
-
-fn digest(message: messages::Digest) -> Option<Digest> {
-    let size = u64::try_from(message.size_bytes).ok()?;
-    Some(Digest { hash: crate::digest::parse_hex(&message.hash)?, size })
 }
 
 fn timestamp(time: Duration) -> Timestamp {

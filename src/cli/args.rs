@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 mod pool;
+mod why;
 
 pub use pool::{Idle, Pool, PoolCommand, PoolStart};
+pub use why::Why;
 
 /// Run commands that see only what `sandbox.toml` declares.
 ///
@@ -104,6 +106,16 @@ pub enum Command {
     /// Undeclared are the files that the command added, changed or deleted and that no output pattern matches; they are
     /// gone with the sandbox.
     Diff(Json),
+    /// Say why the last run was computed, or where its result came from
+    ///
+    /// A run whose result was known already was not computed: it says which run computed it, when and where. Any other is
+    /// compared with the earlier run of the same task, or of the same command, that differs least: what was isolated,
+    /// allowed and shown, the host's packages, mounts, variables, arguments, outputs, and each input that is new, gone or
+    /// changed, a text with its count of lines. It says too why a result was not looked up or not kept.
+    ///
+    /// Nothing has to be asked for before the run: the records of the last 50 runs of a project are kept. Of each group the first 10 lines are shown;
+    /// `-v` shows all, and whole values.
+    Why(Why),
     /// Open an interactive shell in the sandbox
     ///
     /// It is the sandbox that `run` would use, with a terminal of its own: the same files, network and limits, and the
@@ -352,6 +364,7 @@ impl Command {
             Self::Init(_)
             | Self::Check
             | Self::Diff(_)
+            | Self::Why(_)
             | Self::Shell(_)
             | Self::Pool(_)
             | Self::Ps(_)
@@ -366,7 +379,7 @@ impl Command {
 }
 
 /// Commands that the design has and this version does not.
-pub const LATER_COMMANDS: [&str; 4] = ["why", "cache", "verify", "bench"];
+pub const LATER_COMMANDS: [&str; 3] = ["cache", "verify", "bench"];
 
 /// Flags of `run` that the design has and this version does not.
 pub const LATER_FLAGS: [&str; 2] = ["--force", "--no-cache"];
@@ -458,6 +471,6 @@ mod tests {
             let help = sub.render_help().to_string();
             assert!(help.lines().count() <= 36, "{}: {} lines", sub.get_name(), help.lines().count());
         }
-        assert!(command.render_help().to_string().lines().count() <= 40);
+        assert!(command.render_help().to_string().lines().count() <= 44);
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn run(context: &Context, typed: args::Json) -> Result<End, Error> {
     for path in &last.damaged {
         context.ui.warn(&format!("the record {} is damaged and passed over", path.display()));
     }
-    let record = last.record.ok_or(Error::NoRun)?;
+    let record = last.record.ok_or(Error::NoRun { task: None })?;
     if typed.json {
         output::json(&Shown {
             version: VERSION,

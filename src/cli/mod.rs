@@ -20,6 +20,7 @@ mod report;
 pub mod resolve;
 mod run;
 pub mod usage;
+mod why;
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
@@ -122,6 +123,7 @@ impl Context {
             Command::Plan(typed) => plan::run(self, &typed),
             Command::Hash(typed) => hash::run(self, &typed),
             Command::Diff(typed) => diff::run(self, typed),
+            Command::Why(typed) => why::run(self, &typed),
             Command::Shell(typed) => run::shell(self, &typed),
             Command::Pool(typed) => pool::run(self, &typed),
             Command::Ps(typed) => ps::run(self, typed),

@@ -87,6 +87,7 @@ fn not_begun() -> Record {
         id: String::new(),
         project: String::new(),
         task: None,
+        needed_by: None,
         command: Vec::new(),
         cwd: String::new(),
         started: records::timestamp(SystemTime::now()),
@@ -109,6 +110,7 @@ fn not_begun() -> Record {
         undeclared: Changes::default(),
         phases: Vec::new(),
         kept: None,
+        cache: record::Cache::default(),
     }
 }
 

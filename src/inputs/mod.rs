@@ -11,6 +11,7 @@ use crate::store::{Family, Layers, ProjectKey, Store, StoreError, Variant};
 use crate::sys;
 
 mod archive;
+mod compare;
 mod encoding;
 mod fault;
 mod fetch;
@@ -35,6 +36,7 @@ use hash::{Hashed, Item, Source};
 use stamp::Memo;
 use walk::Kind;
 
+pub use compare::Unlike;
 pub use fault::{Fault, Faults, InputError};
 pub use fetch::{FetchError, Place, Proxies};
 pub use patterns::BadPattern;

@@ -103,6 +103,7 @@ pub fn execute(
         id,
         project: request.project_root.display().to_string(),
         task: request.task.clone(),
+        needed_by: None,
         command: request.argv.clone(),
         cwd: prepared.plan.directory.as_str().to_owned(),
         started: records::timestamp(started),
@@ -130,6 +131,7 @@ pub fn execute(
         undeclared: run.undeclared,
         phases: clock.finish(),
         kept: kept.map(|path| path.display().to_string()),
+        cache: record::Cache::default(),
     };
     records::write(store.path(), project.as_str(), &record)?;
     Ok(Outcome { record, origin, notes, failure: run.failure, reraise: run.reraise })

@@ -183,6 +183,16 @@ impl Store {
         }
     }
 
+    /// The content of a blob, hashed while it is read; `None` when it is not there whole, or is other bytes.
+    pub fn read_blob(&self, digest: &Digest) -> Option<Vec<u8>> {
+        let read = |executable| {
+            let mut bytes = Vec::new();
+            self.open_blob(digest, executable).ok()?.take(digest.size).read_to_end(&mut bytes).ok()?;
+            (Digest::of(&bytes) == *digest).then_some(bytes)
+        };
+        read(false).or_else(|| read(true))
+    }
+
     /// Where the `instance`-th inode of a content stands.
     pub(super) fn blob_path(&self, digest: &Digest, variant: Variant, instance: u32) -> PathBuf {
         let hex = digest.hex();

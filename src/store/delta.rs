@@ -19,24 +19,18 @@ impl<'a> Delta<'a> {
     /// What turns `old` into `new`; `None` when that is more than `limit` entries.
     pub(super) fn between(old: &'a Manifest, new: &'a Manifest, limit: usize) -> Option<Self> {
         let mut delta = Self::default();
-        let (mut olds, mut news) = (old.entries.iter().peekable(), new.entries.iter().peekable());
-        while delta.put.len() + delta.gone.len() <= limit {
-            let order = match (olds.peek(), news.peek()) {
-                (None, None) => return Some(delta),
-                (Some(_), None) => Ordering::Less,
-                (None, Some(_)) => Ordering::Greater,
-                (Some(one), Some(other)) => path_order(&one.path, &other.path),
-            };
-            let one = if order.is_le() { olds.next() } else { None };
-            let other = if order.is_ge() { news.next() } else { None };
+        for (one, other) in old.unlike(new) {
             match (one, other) {
+                (_, Some(other)) => delta.put.push(other),
                 (Some(one), None) => delta.gone.extend(topmost_gone(&one.path, new)),
-                (one, Some(other)) if one != Some(other) => delta.put.push(other),
-                _ => {}
+                (None, None) => {}
             }
             delta.gone.dedup();
+            if delta.put.len() + delta.gone.len() > limit {
+                return None;
+            }
         }
-        None
+        Some(delta)
     }
 
     /// As bytes: how many paths are gone, these, and what is put as a manifest has it.

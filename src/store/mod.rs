@@ -47,6 +47,7 @@ pub(crate) mod frame;
 mod hold;
 mod layer;
 mod look;
+pub mod past;
 pub mod records;
 mod trees;
 

@@ -180,33 +180,75 @@ pub fn last(store: &Path, project: &str, is_wanted: impl Fn(&Record) -> bool) ->
 fn newest(paths: Vec<PathBuf>, is_wanted: impl Fn(&Record) -> bool) -> Result<(Last, bool), RecordError> {
     let (mut last, mut dropped) = (Last::default(), false);
     for path in paths.into_iter().rev() {
-        let text = match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                dropped = true;
-                continue;
-            }
-            other => other.map_err(|source| RecordError::Io { path: path.clone(), source })?,
-        };
-        match serde_json::from_slice::<Version>(&text) {
-            Ok(Version { version }) if version > VERSION => return Err(RecordError::Version { path, version }),
-            _ => {}
-        }
-        match serde_json::from_slice::<Record>(&text) {
-            Ok(record) if is_wanted(&record) => {
-                last.record = Some(record);
+        match read(&path)? {
+            Read::Record(record) if is_wanted(&record) => {
+                last.record = Some(*record);
                 break;
             }
-            Ok(_) => {}
-            Err(_) => last.damaged.push(path),
+            Read::Record(_) => {}
+            Read::Damaged => last.damaged.push(path),
+            Read::Dropped => dropped = true,
         }
     }
     Ok((last, dropped))
 }
 
+/// What became of a file that was listed.
+enum Read {
+    Record(Box<Record>),
+    Damaged,
+    /// Another run dropped it meanwhile.
+    Dropped,
+}
+
+fn read(path: &Path) -> Result<Read, RecordError> {
+    let text = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Read::Dropped),
+        other => other.map_err(|source| RecordError::Io { path: path.to_owned(), source })?,
+    };
+    match serde_json::from_slice::<Version>(&text) {
+        Ok(Version { version }) if version > VERSION => {
+            return Err(RecordError::Version { path: path.to_owned(), version });
+        }
+        _ => {}
+    }
+    Ok(serde_json::from_slice(&text).map_or(Read::Damaged, Read::Record))
+}
+
+/// What [`all`] found.
+#[derive(Debug, Default)]
+pub struct All {
+    /// The records, the newest first.
+    pub records: Vec<Record>,
+    /// Those that are damaged and were passed over.
+    pub damaged: Vec<PathBuf>,
+}
+
+/// Every record of the project. Damaged ones are passed over and named.
+///
+/// # Errors
+/// When the store can't be read, or a record is of a newer format.
+pub fn all(store: &Path, project: &str) -> Result<All, RecordError> {
+    let directory = directory(store, project);
+    let paths = match records(&directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(All::default()),
+        other => other.map_err(|source| RecordError::Io { path: directory.clone(), source })?,
+    };
+    let mut all = All::default();
+    for path in paths.into_iter().rev() {
+        match read(&path)? {
+            Read::Record(record) => all.records.push(*record),
+            Read::Damaged => all.damaged.push(path),
+            Read::Dropped => {}
+        }
+    }
+    Ok(all)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Changes, Exit, Output, Phase, Stream};
+    use crate::record::{Cache, Changes, Exit, Output, Phase, Stream};
     use std::collections::HashSet;
 
     fn record(id: &str) -> Record {
@@ -215,6 +257,7 @@ mod tests {
             id: id.to_owned(),
             project: "/project".to_owned(),
             task: Some("test".to_owned()),
+            needed_by: None,
             command: vec!["make".to_owned(), "a b".to_owned()],
             cwd: "/src".to_owned(),
             started: timestamp(SystemTime::UNIX_EPOCH),
@@ -237,6 +280,7 @@ mod tests {
             undeclared: Changes { added: vec!["/src/\u{1b}".to_owned()], ..Changes::default() },
             phases: vec![Phase { name: "launch".to_owned(), start_us: 1, duration_us: 2 }],
             kept: None,
+            cache: Cache::default(),
         }
     }
 
@@ -292,6 +336,19 @@ mod tests {
         let found = last(store.path(), "key", any).unwrap();
         assert_eq!(found.record, Some(record("1")));
         assert_eq!(found.damaged, ["4.json", "3.json", "2.json"].map(|name| directory.join(name)));
+        let found = all(store.path(), "key").unwrap();
+        assert_eq!(found.records, [record("1")]);
+        assert_eq!(found.damaged, ["4.json", "3.json", "2.json"].map(|name| directory.join(name)));
+    }
+
+    #[test]
+    fn all_of_them_are_given_the_newest_first() {
+        let store = tempfile::tempdir().unwrap();
+        assert!(all(store.path(), "key").unwrap().records.is_empty());
+        for id in ["2", "3", "1"] {
+            write(store.path(), "key", &record(id)).unwrap();
+        }
+        assert_eq!(all(store.path(), "key").unwrap().records, ["3", "2", "1"].map(record));
     }
 
     #[test]
@@ -301,6 +358,7 @@ mod tests {
         fs::write(store.path().join("runs/key/2.json"), "{\"version\":2,\"other\":[]}").unwrap();
         let error = last(store.path(), "key", any).unwrap_err();
         assert!(matches!(error, RecordError::Version { version: 2, .. }), "{error}");
+        assert!(matches!(all(store.path(), "key"), Err(RecordError::Version { version: 2, .. })));
     }
 
     #[test]

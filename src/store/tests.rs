@@ -335,7 +335,7 @@ fn a_delta_shows_what_the_full_tree_shows() {
         }
         let tree = manifest(&entries);
         let layers = store.materialise(&tree, Some(&src()), Some(&key())).unwrap();
-        assert_eq!(store.manifest_of(&layers.root).as_ref(), Some(&tree));
+        assert_eq!(store.manifest_of(&layers.root), Some((src(), tree.clone())));
         let reference = other.materialise(&tree, Some(&src()), None).unwrap();
         if layers.lower.len() == 2 {
             deltas += 1;
@@ -400,12 +400,12 @@ fn a_tree_is_read_back_or_not_at_all() {
     let mut entries: BTreeMap<_, _> =
         (0..200).map(|index| (format!("d/f{index}"), file(&store, &format!("{index}"), false))).collect();
     let full = store.materialise(&manifest(&entries), Some(&src()), Some(&key())).unwrap();
-    assert_eq!(store.manifest_of(&full.root), Some(manifest(&entries)));
+    assert_eq!(store.manifest_of(&full.root), Some((src(), manifest(&entries))));
     assert_eq!(store.manifest_of(&Digest::of(b"another")), None);
     entries.remove("d/f7");
     let delta = store.materialise(&manifest(&entries), Some(&src()), Some(&key())).unwrap();
     assert_eq!((delta.lower.len(), &delta.lower[1]), (2, &full.lower[0]));
-    assert_eq!(store.manifest_of(&delta.root), Some(manifest(&entries)));
+    assert_eq!(store.manifest_of(&delta.root), Some((src(), manifest(&entries))));
     // One bit of either is enough to know nothing.
     for path in [store.manifest_path(&delta.lower[0]), store.manifest_path(&full.lower[0])] {
         let whole = fs::read(&path).unwrap();
@@ -483,7 +483,7 @@ fn after_a_new_start_of_the_machine_a_damaged_layer_is_made_again() {
             assert_eq!(fs::read_link(place.join("src/link")).unwrap(), Path::new("d/f7"));
             assert!(!place.join("src/more").exists());
             assert_eq!(fs::metadata(place.join("src/d")).unwrap().mode() & 0o7777, 0o755);
-            assert_eq!(store.manifest_of(&layers.root), Some(manifest(&entries)));
+            assert_eq!(store.manifest_of(&layers.root), Some((src(), manifest(&entries))));
             assert_eq!(temp_files(&store), 0);
         }
     }

@@ -95,11 +95,11 @@ impl Store {
         Ok(Layers { lower: vec![layer], root, held: vec![held] })
     }
 
-    /// The inputs of which `root` is the digest, if their tree is still kept.
-    pub fn manifest_of(&self, root: &Digest) -> Option<Manifest> {
+    /// Where the inputs of which `root` is the digest stand, and what they are, if their tree is still kept.
+    pub fn manifest_of(&self, root: &Digest) -> Option<(GuestPath, Manifest)> {
         let hex = root.hex();
-        if let Some((_, manifest)) = self.kept_manifest(&format!("trees/{hex}"), &hex) {
-            return Some(manifest);
+        if let Some(kept) = self.kept_manifest(&format!("trees/{hex}"), &hex) {
+            return Some(kept);
         }
         let of_a_delta = |name: &str| {
             let (base, _) = name.strip_suffix(".manifest")?.strip_suffix(&hex)?.split_once('-')?;
@@ -107,7 +107,8 @@ impl Store {
             let mut reader = Reader(&body);
             let at = GuestPath::new(reader.text()?).ok()?;
             let (_, old) = self.kept_manifest(&format!("trees/{base}"), base)?;
-            delta::apply(old, reader.0).filter(|manifest| manifest.root_digest_at(&at) == *root)
+            let manifest = delta::apply(old, reader.0)?;
+            (manifest.root_digest_at(&at) == *root).then_some((at, manifest))
         };
         let deltas = fs::read_dir(self.dir.join("deltas")).ok()?;
         deltas.flatten().find_map(|entry| of_a_delta(entry.file_name().to_str()?))
