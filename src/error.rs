@@ -126,7 +126,7 @@ impl Kind {
 pub mod exit {
     /// All is well.
     pub const OK: u8 = 0;
-    /// `check` found faults, `doctor` a lack, `pool status` no pool.
+    /// `check` found faults, `doctor` a lack, `pool status` no pool, `cache verify` damage.
     pub const FOUND: u8 = 1;
     /// sbx itself failed.
     pub const FAILED: u8 = 125;

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+mod cache;
 mod pool;
 mod why;
 
+pub use cache::{Age, Bytes, Cache, CacheClear, CacheCommand, CacheGc, CacheVerify};
 pub use pool::{Idle, Pool, PoolCommand, PoolStart};
 pub use why::Why;
 
@@ -156,6 +158,15 @@ pub enum Command {
     /// normally none, and with `network.host = true` the host's net namespace. PID 1 of a sandbox is sbx's own and
     /// counts as one of its processes, except in the time namespace, which it makes for the others.
     Ns(Ns),
+    /// Look after the store: what it holds, what can go, whether it is right
+    ///
+    /// The store keeps the budget (`cache_size` of config.toml) by itself: a run that brings it above removes what was not
+    /// used for the longest time. Nothing that a run uses is ever removed, and whatever is removed is fetched or computed
+    /// again when it is wanted. Kept scratch directories and records of runs do not count for the budget.
+    ///
+    /// `verify` hashes every blob, compares every layer with what it should show, and looks whether every result is
+    /// complete. The exit code is 1 when something is damaged and was not removed.
+    Cache(Cache),
     /// Say what this machine allows, and how to mend what it lacks
     ///
     /// It tries in a child process what a run needs. The exit code is 1 when no sandbox can be made here.
@@ -367,6 +378,7 @@ impl Command {
             | Self::Why(_)
             | Self::Shell(_)
             | Self::Pool(_)
+            | Self::Cache(_)
             | Self::Ps(_)
             | Self::Enter(_)
             | Self::Ns(_)
@@ -379,7 +391,7 @@ impl Command {
 }
 
 /// Commands that the design has and this version does not.
-pub const LATER_COMMANDS: [&str; 3] = ["cache", "verify", "bench"];
+pub const LATER_COMMANDS: [&str; 2] = ["verify", "bench"];
 
 /// Flags of `run` that the design has and this version does not.
 pub const LATER_FLAGS: [&str; 2] = ["--force", "--no-cache"];

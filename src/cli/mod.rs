@@ -1,6 +1,7 @@
 //! The command line: what was typed ([`args`]), what it means here ([`resolve`]), and one thin module per command.
 
 pub mod args;
+mod cache;
 mod check;
 mod diff;
 mod doctor;
@@ -26,6 +27,8 @@ use std::ffi::OsString;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+use indicatif::BinaryBytes;
 
 use args::{Arguments, Command, Global};
 use resolve::{Environment, Subject};
@@ -126,6 +129,7 @@ impl Context {
             Command::Why(typed) => why::run(self, &typed),
             Command::Shell(typed) => run::shell(self, &typed),
             Command::Pool(typed) => pool::run(self, &typed),
+            Command::Cache(typed) => cache::run(self, &typed),
             Command::Ps(typed) => ps::run(self, typed),
             Command::Enter(typed) => enter::run(self, &typed),
             Command::Ns(typed) => ns::run(self, &typed),
@@ -149,12 +153,40 @@ impl Context {
     /// The store that the variables or the user's configuration name.
     fn store(&self) -> Result<Store, Error> {
         let jobs = self.environment.jobs(self.user.jobs)?;
+        // A wrong one is told now, not after a run.
+        self.cache_size()?;
         Ok(Store::open(self.cache_directory()?)?.with_jobs(jobs))
     }
 
     /// Where the store is, or will be.
     fn cache_directory(&self) -> Result<PathBuf, Error> {
         Ok(self.environment.cache_directory(self.user.cache_dir.as_ref(), caller::home_directory)?)
+    }
+
+    /// What the store may take of the disk, in bytes.
+    fn cache_size(&self) -> Result<u64, Error> {
+        Ok(self.environment.cache_size(self.user.cache_size)?)
+    }
+
+    /// Removes what was not used for the longest time when this process has brought the store above its budget.
+    fn keep_budget(&self, store: &Store) -> Result<(), Error> {
+        let budget = self.cache_size()?;
+        if let Some(collected) = store.keep_budget(budget, &self.ui.work())? {
+            cache::removal(&collected, false).iter().for_each(|line| self.ui.detail(&format!("cache: {line}")));
+        }
+        if self.ui.is_verbose()
+            && let Some(bytes) = store.estimate()
+        {
+            self.ui.detail(&format!("cache: about {} of {}", BinaryBytes(bytes), BinaryBytes(budget)));
+        }
+        Ok(())
+    }
+
+    /// The same at the end of what was asked for, which stands whatever comes of this.
+    fn settle(&self, store: &Store) {
+        if let Err(error) = self.keep_budget(store) {
+            self.ui.warn(&format!("can't keep the cache's budget: {}", ui::chain(&error)));
+        }
     }
 
     /// Where the pool's socket is.
@@ -179,7 +211,10 @@ impl Context {
     /// Everything up to the start of the command; nothing is started.
     fn prepare(&mut self, project: &Project, subject: Subject) -> Result<Prepared, Error> {
         let request = self.request(project, subject)?;
-        self.prepare_in(&self.store()?, &request, false)
+        let store = self.store()?;
+        let prepared = self.prepare_in(&store, &request, false)?;
+        self.settle(&store);
+        Ok(prepared)
     }
 
     /// The whole run.
@@ -197,6 +232,7 @@ impl Context {
         let outcome = outcome.map_err(sandbox_error)?;
         self.ui.detail(&format!("net namespace {}", outcome.origin));
         self.ui.detail(&format!("run {}, recorded", outcome.record.id));
+        self.settle(&store);
         Ok(outcome)
     }
 

@@ -22,7 +22,10 @@ const EXIT_CODES: [Item; 7] = [
         "0",
         "Success; for `run` and `shell`, the command exited with 0 and its outputs are copied back; for `enter`, it exited with 0.",
     ),
-    item("1", "`check` found faults, `doctor` found something missing that sbx needs, or `pool status` found no pool."),
+    item(
+        "1",
+        "`check` found faults, `doctor` found something missing that sbx needs, `pool status` found no pool, or `cache verify` found damage that stays.",
+    ),
     item("124", "`run` and `shell`: the time limit of sandbox.toml was reached."),
     item("125", "sbx itself failed: wrong usage, a bad sandbox.toml, a machine that does not allow the sandbox."),
     item("126", "`run`, `shell` and `enter`: the command was found but can't be executed."),
@@ -78,6 +81,6 @@ const FILES: [Item; 3] = [
     ),
     item(
         "~/.cache/sbx",
-        "The store: contents by their digest, input trees, scratch directories, the records of runs. It can be deleted when no sbx is running.",
+        "The store: contents by their digest, input trees, scratch directories, results, the records of runs. `sbx cache` looks after it; it can also be deleted when no sbx is running.",
     ),
 ];

@@ -241,7 +241,9 @@ pub(super) fn forget(fetches: &[Fetch], store: &Store) -> Result<(), StoreError>
 }
 
 fn memory(store: &Store, purpose: &str, fetch: &Fetch) -> PathBuf {
-    store.path().join(purpose).join(&fetch.sha256)
+    let memory = store.path().join(purpose).join(&fetch.sha256);
+    Store::note_use(&memory);
+    memory
 }
 
 /// Whether `path` is `above` or lies below it.

@@ -198,6 +198,9 @@ fn open_root(root: &Path) -> Result<File, InputError> {
     sys::files::open_place(root).map_err(|source| InputError::Root { path: root.to_owned(), source })
 }
 
+/// How often blobs that the store lost are stored again.
+const ATTEMPTS: u32 = 3;
+
 /// Where the inputs come from.
 #[derive(Debug, Clone, Copy)]
 pub struct Sources<'a> {
@@ -227,16 +230,18 @@ pub fn prepare(
         fetch::add(&mut collected.manifest, &settings.fetches, proxies, store, progress)?;
         Ok::<_, InputError>(collected)
     };
-    let collected = all()?;
-    match store.materialise(&collected.manifest, Some(workdir), Some(project)) {
-        Err(StoreError::Missing { .. }) => {}
-        layers => return Ok((collected, layers?)),
+    let mut attempts = 0;
+    loop {
+        let collected = all()?;
+        match store.materialise(&collected.manifest, Some(workdir), Some(project)) {
+            // The store lost what its memory vouches for. `gc` can take a blob a second time, between our look at it and
+            // the link, but not what was stored again meanwhile.
+            Err(StoreError::Missing { .. }) if attempts < ATTEMPTS => attempts += 1,
+            layers => return Ok((collected, layers?)),
+        }
+        store.forget(project)?;
+        fetch::forget(&settings.fetches, store)?;
     }
-    store.forget(project)?;
-    fetch::forget(&settings.fetches, store)?;
-    let collected = all()?;
-    let layers = store.materialise(&collected.manifest, Some(workdir), Some(project))?;
-    Ok((collected, layers))
 }
 
 #[cfg(test)]

@@ -83,26 +83,27 @@ pub fn prepare(
         }
         Rootfs::Image { layout, sha256 } => (canonical(layout)?, store.path().join("images").join(sha256)),
     };
+    Store::note_use(&memory);
     let take = || match rootfs {
         Rootfs::Tar(_) => from_tar(&path, &memory, store),
         Rootfs::Image { sha256, .. } => from_image(&path, sha256, &memory, store),
         Rootfs::Host { .. } | Rootfs::Dir(_) => from_dir(&path, &memory, store, progress),
     };
-    let taken = take()?;
-    match store.materialise(&taken.manifest, None, None) {
-        Err(StoreError::Missing { .. }) => {}
-        layers => return Ok(Some((taken, layers?))),
-    }
-    // The store lost what the memory vouches for.
-    match fs::remove_file(&memory) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            return Err(StoreError::Io { doing: "remove", path: memory, source }.into());
+    let mut attempts = 0;
+    loop {
+        let taken = take()?;
+        match store.materialise(&taken.manifest, None, None) {
+            // The store lost what the memory vouches for.
+            Err(StoreError::Missing { .. }) if attempts < super::ATTEMPTS => attempts += 1,
+            layers => return Ok(Some((taken, layers?))),
         }
-        _ => {}
+        match fs::remove_file(&memory) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(StoreError::Io { doing: "remove", path: memory, source }.into());
+            }
+            _ => {}
+        }
     }
-    let taken = take()?;
-    let layers = store.materialise(&taken.manifest, None, None)?;
-    Ok(Some((taken, layers)))
 }
 
 fn from_dir(dir: &Path, memory: &Path, store: &Store, progress: &dyn Progress) -> Result<RootFs, RootFsError> {

@@ -205,15 +205,17 @@ fn skeleton_layers(store: &Store, skeleton: &Skeleton) -> Result<(Manifest, Laye
         .collect();
     entries.sort_by(|one, other| inputs::path_order(&one.path, &other.path));
     let manifest = Manifest { entries };
-    match store.materialise(&manifest, None, None) {
-        Err(StoreError::Missing { .. }) => {}
-        layers => return layers.map(|layers| (manifest, layers)),
-    }
-    for (_, place) in skeleton.places() {
-        if let Place::File(content) = place {
-            store.put_root_bytes(content, false)?;
+    let mut attempts = 0;
+    loop {
+        match store.materialise(&manifest, None, None) {
+            // Stored for the first time, or again: `gc` may have come between.
+            Err(StoreError::Missing { .. }) if attempts < 3 => attempts += 1,
+            layers => return layers.map(|layers| (manifest, layers)),
+        }
+        for (_, place) in skeleton.places() {
+            if let Place::File(content) = place {
+                store.put_root_bytes(content, false)?;
+            }
         }
     }
-    let layers = store.materialise(&manifest, None, None)?;
-    Ok((manifest, layers))
 }

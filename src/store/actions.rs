@@ -18,7 +18,7 @@ use super::{Store, StoreError, make_private_dir};
 use crate::action::result::Known;
 use crate::digest::Digest;
 
-const RESULT: &[u8; 8] = b"sbxactn1";
+pub(super) const RESULT: &[u8; 8] = b"sbxactn1";
 
 /// What the store knows of an action.
 #[derive(Debug, Clone, PartialEq, Eq)]

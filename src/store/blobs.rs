@@ -77,7 +77,7 @@ impl Store {
 
     fn put(&self, bytes: &[u8], variant: Variant) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
-        if is_whole(&self.blob_path(&digest, variant, 0), &digest, variant.executable) {
+        if claim(&self.blob_path(&digest, variant, 0), &digest, variant.executable) {
             return Ok(digest);
         }
         let mut temp = self.temp_file()?;
@@ -157,7 +157,7 @@ impl Store {
         instance: u32,
     ) -> Result<(), StoreError> {
         let path = self.blob_path(digest, variant, instance);
-        if is_whole(&path, digest, variant.executable) {
+        if claim(&path, digest, variant.executable) {
             return Ok(());
         }
         seal(temp.as_file(), variant.executable).map_err(StoreError::io("write", temp.path()))?;
@@ -165,9 +165,12 @@ impl Store {
         let temp = temp.into_temp_path();
         // The first of several writers wins: link(2) of an inode that was just replaced fails with ENOENT.
         match publish_new(temp, &path)? {
-            Some(temp) if !is_whole(&path, digest, variant.executable) => publish(temp, &path),
-            _ => Ok(()),
+            Some(temp) if !claim(&path, digest, variant.executable) => publish(temp, &path)?,
+            Some(_) => return Ok(()),
+            None => {}
         }
+        self.count(digest.size);
+        Ok(())
     }
 
     /// Opens a stored blob for reading.
@@ -206,6 +209,13 @@ impl Store {
         path.push(name);
         path
     }
+}
+
+/// True when the blob at `path` is whole. It is young again then (its ctime, which nobody can set to anything else), so
+/// that `gc` leaves it to whoever is about to refer to it.
+fn claim(path: &Path, digest: &Digest, executable: bool) -> bool {
+    is_whole(path, digest, executable)
+        && fs::set_permissions(path, fs::Permissions::from_mode(mode(executable))).is_ok()
 }
 
 /// True when the blob at `path` has the size, mode and time that the store gave it.

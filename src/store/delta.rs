@@ -75,6 +75,15 @@ pub(super) fn apply(old: Manifest, body: &[u8]) -> Option<Manifest> {
     Some(Manifest { entries })
 }
 
+/// What the encoded changes `body` put.
+pub(super) fn puts(body: &[u8]) -> Option<Manifest> {
+    let mut reader = Reader(body);
+    for _ in 0..reader.u64()? {
+        reader.text()?;
+    }
+    Manifest::decode(reader.0)
+}
+
 /// The directories on the way to `path`.
 fn above(path: &str) -> impl Iterator<Item = &str> {
     path.match_indices('/').map(|(end, _)| &path[..end])

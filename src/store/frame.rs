@@ -30,6 +30,16 @@ pub(crate) fn read_frame(path: &Path, name: &[u8; NAME]) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+/// Whether the file at `path` is a frame of any format, undamaged.
+pub(super) fn is_sound(path: &Path) -> bool {
+    let Ok(mut bytes) = fs::read(path) else { return false };
+    if bytes.len() < NAME + CHECK {
+        return false;
+    }
+    let check = bytes.split_off(bytes.len() - CHECK);
+    crc32fast::hash(&bytes).to_le_bytes() == *check
+}
+
 /// Takes values off the front of a body. `None` means that the body is not of this format.
 pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 

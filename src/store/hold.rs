@@ -15,6 +15,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use tempfile::TempDir;
+
 use super::{Store, StoreError};
 use crate::sys;
 
@@ -24,6 +26,9 @@ pub struct Held {
     directory: File,
 }
 
+/// What the names in `tmp/` of removed layers begin with.
+const GONE: &str = "gone-";
+
 /// How exactly the last use of a layer is known.
 const USE_GRANULARITY: Duration = Duration::from_mins(10);
 
@@ -31,16 +36,26 @@ impl Held {
     /// Holds the directory at `path`; `None` when there is none.
     pub(super) fn new(path: &Path) -> Result<Option<Self>, StoreError> {
         loop {
-            let directory = match File::open(path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                opened => opened.map_err(StoreError::io("open", path))?,
-            };
+            let Some(held) = Self::unlocked(path)? else { return Ok(None) };
             // Where a file system has no such locks, nobody can have it for itself either, and nothing is removed.
-            let _ = directory.lock_shared();
-            if names(path, &directory) {
-                return Ok(Some(Self { directory }));
+            let _ = held.directory.lock_shared();
+            if held.is_at(path) {
+                return Ok(Some(held));
             }
         }
+    }
+
+    /// The directory at `path`, not held yet; `None` when there is none.
+    pub(super) fn unlocked(path: &Path) -> Result<Option<Self>, StoreError> {
+        match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => opened.map(|directory| Some(Self { directory })).map_err(StoreError::io("open", path)),
+        }
+    }
+
+    /// Whether `path` is still its name.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        names(path, &self.directory)
     }
 
     /// Has the layer for itself from now on. When somebody else holds it, that fails, and it is not held here any more:
@@ -82,18 +97,24 @@ impl Store {
     /// Removes a layer that was held. What another process holds loses its name only; `tmp/` is swept later.
     pub(super) fn remove_layer(&self, layer: &str, held: &Held) -> Result<(), StoreError> {
         let alone = held.alone();
+        if let Some(taken) = self.take_name(layer, held)?
+            && !alone
+        {
+            let _left_for_the_sweep = taken.keep();
+        }
+        Ok(())
+    }
+
+    /// Moves a layer into `tmp/`, where it goes with what is returned; `None` when the name is another one's by now.
+    pub(super) fn take_name(&self, layer: &str, held: &Held) -> Result<Option<TempDir>, StoreError> {
         let path = self.dir.join(layer);
         // Between the look and the rename nobody else may give the name away.
-        let lock = self.dir.join("removal.lock");
-        let removal = File::options().write(true).create(true).truncate(false).open(&lock);
-        let removal = removal.map_err(StoreError::io("open", &lock))?;
-        removal.lock().map_err(StoreError::io("lock", &lock))?;
+        let _removal = self.lock_removal()?;
         if !names(&path, &held.directory) {
-            return Ok(());
+            return Ok(None);
         }
         let temp = self.temp_dir()?;
-        let temp =
-            tempfile::Builder::new().prefix("gone-").tempdir_in(&temp).map_err(StoreError::io("write", &temp))?;
+        let temp = tempfile::Builder::new().prefix(GONE).tempdir_in(&temp).map_err(StoreError::io("write", &temp))?;
         // Before the layer: who makes it again writes these first.
         for beside in [self.marker(layer), self.manifest_path(layer)] {
             match fs::remove_file(&beside) {
@@ -104,9 +125,35 @@ impl Store {
             }
         }
         fs::rename(&path, temp.path().join("layer")).map_err(StoreError::io("move", &path))?;
-        drop(removal);
-        if !alone {
-            let _left_for_the_sweep = temp.keep();
+        Ok(Some(temp))
+    }
+
+    fn lock_removal(&self) -> Result<File, StoreError> {
+        let path = self.dir.join("removal.lock");
+        let file = File::options().write(true).create(true).truncate(false).open(&path);
+        let file = file.map_err(StoreError::io("open", &path))?;
+        file.lock().map_err(StoreError::io("lock", &path))?;
+        Ok(file)
+    }
+
+    /// Removes what killed processes were removing.
+    pub(super) fn sweep_gone(&self) -> Result<(), StoreError> {
+        let temp = self.temp_dir()?;
+        let entries = fs::read_dir(&temp).map_err(StoreError::io("list", &temp))?;
+        for entry in entries.flatten() {
+            let path = entry.path();
+            if !entry.file_name().as_encoded_bytes().starts_with(GONE.as_bytes()) {
+                continue;
+            }
+            let _left_for_the_next_time = match Held::unlocked(&path.join("layer"))? {
+                Some(held) if held.alone() => fs::remove_dir_all(&path),
+                Some(_) => Ok(()),
+                None => {
+                    // A layer may be about to come here.
+                    let _removal = self.lock_removal()?;
+                    fs::remove_dir(&path)
+                }
+            };
         }
         Ok(())
     }
@@ -140,6 +187,11 @@ impl Store {
             let _ = file.set_modified(SystemTime::now());
         }
         true
+    }
+
+    /// Whether nothing stands beside the layer: a process that was removing it was killed.
+    pub(super) fn is_abandoned(&self, layer: &str) -> bool {
+        !self.marker(layer).exists() && !self.manifest_path(layer).exists()
     }
 
     /// Where it stands in which boot the layer was whole.

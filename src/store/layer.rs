@@ -127,7 +127,11 @@ impl<'a> Layer<'a> {
             Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {
                 Ok(None)
             }
-            renamed => renamed.map(|()| held).map_err(StoreError::io("rename a directory to", target)),
+            renamed => {
+                renamed.map_err(StoreError::io("rename a directory to", target))?;
+                self.dirs.iter().for_each(|_| self.store.count(1));
+                Ok(held)
+            }
         }
     }
 

@@ -22,6 +22,8 @@
 //! unpacked/<hex>          what a fetched archive held, by the archive's digest
 //! actions/ab/<hex>        what an action came to, by the action's digest
 //! leads/<hex>             locked by the run that computes the action
+//! usage                   what was measured the last time it was collected, `added.N` what runs have added since
+//! gc.lock                 held by the process that collects
 //! removal.lock            held for the moment in which a layer loses its name
 //! tmp/                    what is being written, and what is being removed
 //! ```
@@ -32,6 +34,7 @@ use std::num::NonZero;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -42,6 +45,7 @@ use crate::sys;
 
 pub mod actions;
 mod blobs;
+pub mod care;
 mod delta;
 pub(crate) mod frame;
 mod hold;
@@ -143,6 +147,8 @@ pub struct Store {
     dir: PathBuf,
     swept: OnceLock<()>,
     jobs: Option<NonZero<usize>>,
+    /// About what this process has added to it, in bytes.
+    added: AtomicU64,
     /// The id of this boot.
     boot: OnceLock<Option<String>>,
 }
@@ -159,7 +165,7 @@ impl Store {
         if metadata.uid() != user {
             return Err(StoreError::ForeignOwner { path: dir, owner: metadata.uid(), user });
         }
-        let store = Self { dir, swept: OnceLock::new(), jobs: None, boot: OnceLock::new() };
+        let store = Self { dir, swept: OnceLock::new(), jobs: None, added: AtomicU64::new(0), boot: OnceLock::new() };
         match fs::read_to_string(store.dir.join("version")) {
             Ok(version) if version == VERSION => {}
             Ok(version) => return Err(StoreError::Version { path: store.dir, found: version }),
@@ -210,7 +216,9 @@ impl Store {
 
     /// Where what is remembered about the host's `path` is kept, for the given purpose.
     pub(crate) fn memory_of(&self, purpose: &str, path: &Path) -> PathBuf {
-        self.dir.join(purpose).join(ProjectKey::new(path).as_str())
+        let memory = self.dir.join(purpose).join(ProjectKey::new(path).as_str());
+        Self::note_use(&memory);
+        memory
     }
 
     /// Forgets what is remembered about the files of `project`, so that all of them are hashed again.
@@ -235,6 +243,7 @@ impl Store {
         for bytes in bytes {
             temp.write_all(bytes).map_err(StoreError::io("write", temp.path()))?;
         }
+        self.count(bytes.iter().map(|bytes| bytes.len() as u64).sum());
         publish(temp.into_temp_path(), path)
     }
 
@@ -250,7 +259,8 @@ impl Store {
                 return Err(StoreError::NotAStore { path: self.dir.clone() });
             }
         }
-        self.replace(&self.dir.join("version"), &[VERSION.as_bytes()])
+        self.replace(&self.dir.join("version"), &[VERSION.as_bytes()])?;
+        self.begin_usage()
     }
 
     fn temp_file(&self) -> Result<tempfile::NamedTempFile, StoreError> {

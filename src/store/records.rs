@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 
-use crate::record::{Record, VERSION};
+use crate::record::{Cache, Record, VERSION};
 
 /// How many records of one project are kept.
 pub const KEPT: usize = 50;
@@ -125,6 +125,35 @@ fn records(directory: &Path) -> io::Result<Vec<PathBuf>> {
     }
     paths.sort_unstable();
     Ok(paths)
+}
+
+/// The records of all projects; none when they can't be listed.
+pub(super) fn every(store: &Path) -> Vec<PathBuf> {
+    let projects = fs::read_dir(store.join("runs")).into_iter().flatten().flatten();
+    projects.filter_map(|project| records(&project.path()).ok()).flatten().collect()
+}
+
+/// The newest record of a project, damaged or not.
+pub(super) fn newest_of(store: &Path, project: &str) -> Option<PathBuf> {
+    records(&directory(store, project)).ok()?.pop()
+}
+
+/// One record; `None` when it is damaged or gone.
+pub(super) fn read_one(path: &Path) -> Option<Record> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// How many recorded runs of all projects replayed a known result, and how many looked for one in vain.
+pub fn replays(store: &Path) -> (u64, u64) {
+    let (mut hits, mut misses) = (0, 0);
+    for record in every(store).iter().filter_map(|path| read_one(path)) {
+        match record.cache.state.as_str() {
+            Cache::HIT => hits += 1,
+            Cache::MISS => misses += 1,
+            _ => {}
+        }
+    }
+    (hits, misses)
 }
 
 /// The id of a recorded run of any project that `is_meant`; `None` when there is none, or no record can be listed.
@@ -246,12 +275,12 @@ pub fn all(store: &Path, project: &str) -> Result<All, RecordError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
-    use crate::record::{Cache, Changes, Exit, Output, Phase, Stream};
+    use crate::record::{Changes, Exit, Output, Phase, Stream};
     use std::collections::HashSet;
 
-    fn record(id: &str) -> Record {
+    pub(crate) fn record(id: &str) -> Record {
         Record {
             version: VERSION,
             id: id.to_owned(),
@@ -372,6 +401,17 @@ mod tests {
         fs::write(&fresh, "").unwrap();
         write(store.path(), "key", &record("1")).unwrap();
         assert!(!old.exists() && fresh.exists());
+    }
+
+    #[test]
+    fn replays_are_counted_where_records_tell() {
+        let store = tempfile::tempdir().unwrap();
+        for (id, state) in [("1", ""), ("2", Cache::HIT), ("3", Cache::HIT), ("4", Cache::MISS), ("5", Cache::OFF)] {
+            let cache = Cache { state: state.to_owned(), ..Cache::default() };
+            write(store.path(), "key", &Record { cache, ..record(id) }).unwrap();
+        }
+        fs::write(store.path().join("runs/key/6.json"), "").unwrap();
+        assert_eq!(replays(store.path()), (2, 1));
     }
 
     #[test]

@@ -101,17 +101,23 @@ impl Store {
         if let Some(kept) = self.kept_manifest(&format!("trees/{hex}"), &hex) {
             return Some(kept);
         }
-        let of_a_delta = |name: &str| {
-            let (base, _) = name.strip_suffix(".manifest")?.strip_suffix(&hex)?.split_once('-')?;
-            let body = read_frame(&self.dir.join("deltas").join(name), DELTA)?;
-            let mut reader = Reader(&body);
-            let at = GuestPath::new(reader.text()?).ok()?;
-            let (_, old) = self.kept_manifest(&format!("trees/{base}"), base)?;
-            let manifest = delta::apply(old, reader.0)?;
-            (manifest.root_digest_at(&at) == *root).then_some((at, manifest))
-        };
         let deltas = fs::read_dir(self.dir.join("deltas")).ok()?;
-        deltas.flatten().find_map(|entry| of_a_delta(entry.file_name().to_str()?))
+        deltas.flatten().find_map(|entry| {
+            let name = entry.file_name();
+            let layer = name.to_str()?.strip_suffix(".manifest").filter(|name| name.ends_with(&hex))?;
+            self.kept_delta(layer).map(|kept| (kept.at, kept.new))
+        })
+    }
+
+    /// What stands beside the delta called `name`, when it is that of the tree whose digest it has.
+    pub(super) fn kept_delta(&self, name: &str) -> Option<KeptDelta> {
+        let (base, hex) = name.split_once('-')?;
+        let body = read_frame(&self.manifest_path(&format!("deltas/{name}")), DELTA)?;
+        let mut reader = Reader(&body);
+        let at = GuestPath::new(reader.text()?).ok()?;
+        let (_, old) = self.kept_manifest(&format!("trees/{base}"), base)?;
+        let new = delta::apply(old.clone(), reader.0)?;
+        (new.root_digest_at(&at).hex() == hex).then_some(KeptDelta { at, old, new })
     }
 
     /// The manifest beside a full layer and where its tree stands, when they are those of the root digest `hex`.
@@ -121,6 +127,14 @@ impl Store {
         let at = GuestPath::new(reader.text()?).ok()?;
         let manifest = Manifest::decode(reader.0)?;
         (manifest.root_digest_at(&at).hex() == hex).then_some((at, manifest))
+    }
+
+    /// What the delta puts over its tree.
+    pub(super) fn delta_puts(&self, layer: &str) -> Option<Manifest> {
+        let body = read_frame(&self.manifest_path(layer), DELTA)?;
+        let mut reader = Reader(&body);
+        reader.text()?;
+        delta::puts(reader.0)
     }
 
     /// A delta over one of these full trees; `None` when a full tree is better.
@@ -237,9 +251,17 @@ impl Store {
         }
     }
 
-    fn has(&self, layer: &str) -> bool {
+    pub(super) fn has(&self, layer: &str) -> bool {
         fs::symlink_metadata(self.dir.join(layer)).is_ok_and(|metadata| metadata.is_dir())
     }
+}
+
+/// What a delta makes of what.
+pub(super) struct KeptDelta {
+    /// Where the trees stand.
+    pub(super) at: GuestPath,
+    pub(super) old: Manifest,
+    pub(super) new: Manifest,
 }
 
 /// A full tree by its root digest.

@@ -4,6 +4,7 @@
 
 mod escape;
 mod progress;
+mod work;
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -11,6 +12,7 @@ use std::io::{IsTerminal, Write as _};
 
 pub use escape::escape;
 pub use progress::Progress;
+pub use work::Work;
 
 /// How much is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -116,6 +118,16 @@ impl Ui {
     /// A progress display for the inputs: bars on a terminal; what was fetched is said everywhere.
     pub fn progress(&self) -> Progress {
         Progress::new(*self, self.redraws && self.verbosity > Verbosity::Quiet)
+    }
+
+    /// A display of how far work on the store is: a bar on a terminal.
+    pub fn work(&self) -> Work {
+        Work::new(self.redraws && self.verbosity > Verbosity::Quiet)
+    }
+
+    /// Whether [`Ui::detail`] says anything.
+    pub fn is_verbose(&self) -> bool {
+        self.verbosity >= Verbosity::Verbose
     }
 
     fn error_text(&self, error: &dyn Error, hint: Option<&str>) -> String {

@@ -149,7 +149,7 @@ fn wrong_usage_is_125_with_one_message_on_standard_error() {
         (&["run", "--force", "true"], "`--force` is not available yet in this version"),
         (&["pool", "start", "--size", "0"], "0 is not in 1..=1024"),
         (&["pool", "warm"], "the following required arguments were not provided"),
-        (&["cache", "gc"], "`sbx cache` is not available yet in this version"),
+        (&["cache", "gc", "--max-size", "5"], "it is no size"),
         (&["make"], "`make` is not a command of sbx"),
         (&["check", "extra"], "unexpected argument 'extra'"),
         (&["-q", "-v", "check"], "cannot be used with"),

@@ -1,0 +1,197 @@
+//! The store's care for itself: what it holds, what can go, whether it is right.
+//!
+//! Units are what can be computed again and has a time of last use: results of actions, layers, what is remembered of
+//! files, what was fetched. Blobs belong to the units that refer to them. Records of runs, kept scratch directories and
+//! the journals of outputs are no units; nothing here removes them unless it is asked for by name.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use super::{Store, StoreError};
+use crate::sys;
+
+mod census;
+mod gc;
+mod usage;
+mod verify;
+
+pub use gc::{Collected, Limits, Patience, Size};
+pub use verify::{Damage, Verified};
+
+/// What the store holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// What actions came to.
+    Results,
+    /// Contents by their digest.
+    Blobs,
+    /// Materialised input trees.
+    Trees,
+    /// Small layers over them.
+    Deltas,
+    /// Materialised root file systems.
+    Roots,
+    /// What is remembered of the files of projects, mounts, root file systems and archives.
+    Memos,
+    /// What was fetched.
+    Fetched,
+    /// Records of runs.
+    Records,
+    /// Scratch directories kept between runs.
+    KeptScratch,
+    /// What `--keep` left.
+    KeptRuns,
+    /// What is being written, and the scratch directories of runs.
+    Temporary,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::Results,
+        Self::Blobs,
+        Self::Trees,
+        Self::Deltas,
+        Self::Roots,
+        Self::Memos,
+        Self::Fetched,
+        Self::Records,
+        Self::KeptScratch,
+        Self::KeptRuns,
+        Self::Temporary,
+    ];
+
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Results => "results",
+            Self::Blobs => "blobs",
+            Self::Trees => "input trees",
+            Self::Deltas => "deltas",
+            Self::Roots => "root file systems",
+            Self::Memos => "memos",
+            Self::Fetched => "fetched",
+            Self::Records => "records of runs",
+            Self::KeptScratch => "kept scratch",
+            Self::KeptRuns => "kept runs",
+            Self::Temporary => "temporary",
+        }
+    }
+
+    /// Whether it counts for the budget: what can be removed to keep it.
+    pub fn is_budgeted(self) -> bool {
+        match self {
+            Self::Results | Self::Blobs | Self::Trees | Self::Deltas | Self::Roots | Self::Memos | Self::Fetched => {
+                true
+            }
+            Self::Records | Self::KeptScratch | Self::KeptRuns | Self::Temporary => false,
+        }
+    }
+}
+
+/// How much there is of one kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// How many.
+    pub count: u64,
+    /// What they take of the disk.
+    pub bytes: u64,
+    /// The least recent use; none where uses are not noted.
+    pub oldest: Option<SystemTime>,
+    /// The most recent one.
+    pub newest: Option<SystemTime>,
+}
+
+impl Tally {
+    fn add(&mut self, bytes: u64, used: Option<SystemTime>) {
+        self.count += 1;
+        self.bytes += bytes;
+        if let Some(used) = used {
+            self.oldest = Some(self.oldest.map_or(used, |oldest| oldest.min(used)));
+            self.newest = Some(self.newest.map_or(used, |newest| newest.max(used)));
+        }
+    }
+}
+
+/// Told how far the work is; implementations must be cheap.
+pub trait Watcher: Sync {
+    /// `done` of `all` steps of the work called `what` are done; it has none when it only waits.
+    fn at(&self, what: &'static str, done: u64, all: u64);
+    /// The work is over.
+    fn finished(&self);
+}
+
+/// How exactly the last use of a file that is remembered is known.
+const USE_GRANULARITY: Duration = Duration::from_mins(10);
+
+impl Store {
+    /// Says that the file at `path` is used now.
+    pub(crate) fn note_use(path: &Path) {
+        let used = fs::metadata(path).and_then(|metadata| metadata.modified());
+        if used.is_ok_and(|used| used.elapsed().is_ok_and(|age| age > USE_GRANULARITY)) {
+            // Whether it can be set decides nothing.
+            let _ = fs::File::open(path).and_then(|file| file.set_modified(SystemTime::now()));
+        }
+    }
+
+    /// Removes the scratch directories that are kept between runs, and what `--keep` left.
+    ///
+    /// # Errors
+    /// When something can't be removed.
+    pub fn clear_scratch(&self) -> Result<(), StoreError> {
+        for dir in ["kept", "kept-scratch"] {
+            let path = self.dir.join(dir);
+            if !path.exists() {
+                continue;
+            }
+            let all = fs::File::open(&path).map_err(StoreError::io("open", &path))?;
+            for name in names(&path)? {
+                sys::beneath::remove_tree(&all, name.as_ref())
+                    .map_err(|error| StoreError::io("remove", &path.join(&error.path))(error.source))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The names in a directory, sorted; none when there is no such directory.
+fn names(dir: &Path) -> Result<Vec<String>, StoreError> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(StoreError::io("list", dir))?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(StoreError::io("list", dir))?.file_name();
+        // Every name of the store's is UTF-8.
+        names.extend(name.into_string().ok());
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Where what is remembered of files is kept, beside what each project remembers.
+const MEMORIES: [&str; 6] = ["mounts", "host", "packages", "rootfs", "images", "unpacked"];
+
+/// The files in [`MEMORIES`], relative to `store`.
+fn memories(store: &Path) -> Vec<String> {
+    let below = MEMORIES.iter().flat_map(|dir| walkdir::WalkDir::new(store.join(dir)).sort_by_file_name());
+    let files = below.flatten().filter(|entry| entry.file_type().is_file());
+    files.filter_map(|entry| entry.path().strip_prefix(store).ok()?.to_str().map(str::to_owned)).collect()
+}
+
+/// Removes a file, if it is there.
+fn remove(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
