@@ -46,6 +46,7 @@ use crate::sys;
 pub mod actions;
 mod blobs;
 pub mod care;
+mod copy;
 mod delta;
 pub(crate) mod frame;
 mod hold;
@@ -55,7 +56,9 @@ pub mod past;
 pub mod records;
 mod trees;
 
-pub(crate) use blobs::{Family, PutError, Variant, hash_file};
+pub use blobs::PutError;
+pub(crate) use blobs::{Family, Variant, hash_file};
+pub(crate) use copy::{CopyError, copy};
 pub use hold::Held;
 pub use trees::Layers;
 
@@ -281,7 +284,7 @@ impl Store {
     }
 
     /// `tmp/`, made when there is none; the first call of a process removes what dead processes left in it.
-    fn temp_dir(&self) -> Result<PathBuf, StoreError> {
+    pub(crate) fn temp_dir(&self) -> Result<PathBuf, StoreError> {
         let dir = self.dir.join("tmp");
         if self.swept.get().is_none() {
             make_private_dir(&dir)?;

@@ -477,7 +477,7 @@ fn gc_beside_runs_and_verify_never_makes_one_fail_or_a_wrong_report() {
                         fs::write(root.join("f0"), [round, number]).unwrap();
                         let store = Store::open(path.clone()).unwrap();
                         let proxies = Proxies::from_variables(|_| None);
-                        let sources = Sources { root: &root, settings, proxies: &proxies };
+                        let sources = Sources { root: &root, settings, proxies: &proxies, fed: &[] };
                         let (_, layers) = inputs::prepare(sources, &store, &key, &Silent).unwrap();
                         // What a run mounts is whole as long as it lasts.
                         for (file, expected) in [(0, [round, number]), (7, [7, number]), (35, [35, 0])] {
