@@ -28,3 +28,4 @@ mod threats;
 mod threats_net;
 mod traffic;
 mod world;
+mod why;
