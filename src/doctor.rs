@@ -6,9 +6,10 @@ use serde::Serialize;
 
 use crate::config::model::{Network, Rules, Sandbox, ScratchKind, Settings};
 use crate::inputs::{Proxies, Silent};
+use crate::sandbox::cache::Use;
 use crate::sandbox::phases::Phases;
 use crate::sandbox::refusal::Refusal;
-use crate::sandbox::{self, Options, Request, SandboxError, Stdin};
+use crate::sandbox::{self, Delivery, Job, Options, Request, SandboxError, Stdin};
 use crate::store::Store;
 use crate::sys::clone::CloneFlags;
 use crate::sys::errno::CallError;
@@ -135,11 +136,15 @@ fn run_true(cache: &Path, settings: Settings) -> Result<Option<SandboxError>, Sa
         working_directory: root,
         environment: std::collections::BTreeMap::new(),
         proxies: Proxies::default(),
+        needed_by: None,
+        fed: Vec::new(),
     };
     let mut clock = Phases::new();
-    let prepared = sandbox::prepare(&store, &request, false, &Silent, &mut clock)?;
-    let options = Options { stdin: Stdin::Null, keep: false, pool: None };
-    Ok(sandbox::execute(&store, &request, &prepared, options, &mut |_| (), &mut clock)?.failure)
+    let prepared = &sandbox::prepare(&store, &request, false, &Silent, &mut clock)?;
+    let (cache, delivery) = (Use::Off, Delivery::Project);
+    let options = Options { stdin: Stdin::Null, keep: false, pool: None, cache, delivery };
+    let job = Job { store: &store, request: &request, prepared };
+    Ok(sandbox::run(job, options, &mut |_| (), &mut clock)?.failure)
 }
 
 /// The error with its causes, in one line.

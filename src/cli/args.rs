@@ -77,6 +77,10 @@ pub enum Command {
     /// standard error are passed through as they come; what sbx itself says goes to standard error, each line begins
     /// `sbx: `. Outputs are copied back after exit 0, all of them or none.
     ///
+    /// When the store knows what the same run came to, that is replayed: outputs, standard output, standard error, each
+    /// stream whole; `-v` says why a result is not kept. The tasks that a task needs run first, unless their results are
+    /// known; what they print goes to standard error.
+    ///
     /// The exit code is the command's own; 124: the time limit was reached; 125: sbx itself failed (wrong usage and a
     /// bad sandbox.toml too); 126: found but not executable; 127: not found; 128+N: killed by signal N.
     Run(Run),
@@ -185,6 +189,12 @@ pub struct Run {
     /// Pass standard input to the command [default: it reads /dev/null]
     #[arg(short = 'i', long)]
     pub stdin: bool,
+    /// Compute it even if the result is known, and keep the new result
+    #[arg(long)]
+    pub force: bool,
+    /// Neither replay a known result nor keep this one
+    #[arg(long, conflicts_with = "force")]
+    pub no_cache: bool,
     /// Keep the run's scratch directory, and say where it is
     #[arg(long)]
     pub keep: bool,
@@ -381,9 +391,6 @@ impl Command {
 /// Commands that the design has and this version does not.
 pub const LATER_COMMANDS: [&str; 3] = ["cache", "verify", "bench"];
 
-/// Flags of `run` that the design has and this version does not.
-pub const LATER_FLAGS: [&str; 2] = ["--force", "--no-cache"];
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -445,7 +452,7 @@ mod tests {
     fn what_is_not_defined_is_refused() {
         for line in [
             "sbx",
-            "sbx run --force make",
+            "sbx run --force --no-cache make",
             "sbx run --frobnicate make",
             "sbx pool",
             "sbx pool start --size 0",

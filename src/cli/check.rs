@@ -37,7 +37,7 @@ fn is_ready(context: &mut Context, project: &Project, config: &Config) -> Result
     for task in std::iter::once(None).chain(tasks) {
         let subject = resolve::shell(config, task)?;
         let outputs = subject.settings.outputs.clone();
-        match context.prepare(project, subject) {
+        match context.prepare(project, subject, Vec::new()) {
             Ok(prepared) => {
                 let selection = Selection::new(&outputs).ok();
                 if let Some(warning) = selection.and_then(|outputs| overlap(&prepared.manifest, &outputs)) {

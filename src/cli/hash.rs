@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::resolve::ResolveError;
 use super::{Context, End, args, output, resolve};
 use crate::error::{Error, exit};
 use crate::inputs::{Entry, Manifest, Node};
@@ -43,9 +44,11 @@ pub(super) fn run(context: &mut Context, typed: &args::Hash) -> Result<End, Erro
         Some(subject) => subject,
         None => resolve::shell(&config, None)?,
     };
-    let prepared = context.prepare(&project, subject)?;
+    let fed = context.known_needs(&project, &config, &subject)?;
+    let fed = fed.map_err(|needed| ResolveError::NotMade { needed })?;
+    let prepared = context.prepare(&project, subject, fed)?;
     let manifest = &prepared.manifest;
-    let action = has_action.then(|| prepared.action.to_string());
+    let action = has_action.then(|| prepared.identity.action_digest.to_string());
     if typed.json {
         output::json(&Shown {
             version: VERSION,

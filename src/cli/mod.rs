@@ -9,6 +9,7 @@ mod generate;
 mod hash;
 pub mod init;
 mod init_command;
+mod needs;
 mod network;
 mod ns;
 mod output;
@@ -28,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use args::{Arguments, Command, Global};
+use needs::Fed;
 use resolve::{Environment, Subject};
 
 use crate::config::ConfigError;
@@ -35,10 +37,12 @@ use crate::config::discover::{self, DiscoverError, Project};
 use crate::config::model::Config;
 use crate::config::user::{self, User};
 use crate::error::{Error, exit};
+use crate::inputs::Entry;
 use crate::pool::client::Asked;
 use crate::pool::place::Place;
+use crate::sandbox::cache::Use;
 use crate::sandbox::phases::Phases;
-use crate::sandbox::{self, Options, Outcome, Prepared, Request, SandboxError, Stdin};
+use crate::sandbox::{self, Delivery, Job, News, Options, Outcome, Prepared, Request, SandboxError, Stdin};
 use crate::store::Store;
 use crate::sys::caller;
 use crate::ui::{self, Ui, Verbosity};
@@ -59,6 +63,7 @@ struct How {
     keep: bool,
     /// Whether the pool is asked for the net namespace.
     pool: bool,
+    cache: Use,
 }
 
 /// What every command can use.
@@ -173,29 +178,49 @@ impl Context {
             argv: subject.argv,
             working_directory: working_directory()?,
             proxies: self.environment.proxies(),
+            needed_by: None,
+            fed: Vec::new(),
         })
     }
 
-    /// Everything up to the start of the command; nothing is started.
-    fn prepare(&mut self, project: &Project, subject: Subject) -> Result<Prepared, Error> {
-        let request = self.request(project, subject)?;
+    /// Everything up to the start of the command; nothing is started. `fed` is what the tasks that it needs have made.
+    fn prepare(&mut self, project: &Project, subject: Subject, fed: Vec<Entry>) -> Result<Prepared, Error> {
+        let request = Request { fed, ..self.request(project, subject)? };
         self.prepare_in(&self.store()?, &request, false)
     }
 
-    /// The whole run.
-    fn execute(&mut self, project: &Project, subject: Subject, how: How) -> Result<Outcome, Error> {
-        let request = self.request(project, subject)?;
+    /// The whole run, after those of the tasks that the subject needs.
+    fn execute(&mut self, project: &Project, config: &Config, subject: Subject, how: How) -> Result<Outcome, Error> {
         let store = self.store()?;
+        match self.feed(&store, project, config, &subject, how)? {
+            Fed::With(fed) => {
+                let request = Request { fed, ..self.request(project, subject)? };
+                self.execute_in(&store, &request, how, Delivery::Project)
+            }
+            Fed::Failed(outcome) => Ok(*outcome),
+        }
+    }
+
+    fn execute_in(&mut self, store: &Store, request: &Request, how: How, delivery: Delivery) -> Result<Outcome, Error> {
         // Asked for now and wanted at the launch: the answer comes while the inputs are hashed.
         let own_network = request.settings.network != crate::config::model::Network::Host;
         let pool = (how.pool && own_network).then(|| Asked::ask(&self.pool_place(store.path())));
-        let options = Options { stdin: how.stdin, keep: how.keep, pool };
-        let prepared = self.prepare_in(&store, &request, options.stdin == Stdin::Terminal)?;
+        let options = Options { stdin: how.stdin, keep: how.keep, pool, cache: how.cache, delivery };
+        let prepared = &self.prepare_in(store, request, options.stdin == Stdin::Terminal)?;
         let ui = self.ui;
-        let mut tell = |event: &_| network::say(&ui, event);
-        let outcome = sandbox::execute(&store, &request, &prepared, options, &mut tell, &mut self.clock);
-        let outcome = outcome.map_err(sandbox_error)?;
-        self.ui.detail(&format!("net namespace {}", outcome.origin));
+        let mut tell = |news: &News<'_>| match news {
+            News::Network(event) => network::say(&ui, event),
+            News::Waiting => ui.note("waiting for another run, which computes the same"),
+            News::Damaged(what) => ui.warn(&format!("the kept result can't be replayed: {what}; it is computed again")),
+        };
+        let job = Job { store, request, prepared };
+        let outcome = sandbox::run(job, options, &mut tell, &mut self.clock).map_err(sandbox_error)?;
+        if let Some(origin) = outcome.origin {
+            self.ui.detail(&format!("net namespace {origin}"));
+        }
+        if let Some(reason) = &outcome.record.cache.reason {
+            self.ui.detail(&format!("not cached: {reason}"));
+        }
         self.ui.detail(&format!("run {}, recorded", outcome.record.id));
         Ok(outcome)
     }
@@ -207,7 +232,7 @@ impl Context {
         let prepared = sandbox::prepare(store, request, terminal, &self.ui.progress(), &mut self.clock);
         let prepared = prepared.map_err(sandbox_error)?;
         self.ui.detail(&format!("inputs {} in {} entries", prepared.input_root, prepared.manifest.entries.len()));
-        self.ui.detail(&format!("action {}", prepared.action));
+        self.ui.detail(&format!("action {}", prepared.identity.action_digest));
         if prepared.live.without_packages {
             self.ui.detail(
                 "no package data base is known here: paths, sizes and times of all its files stand for the host",

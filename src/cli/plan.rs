@@ -14,8 +14,12 @@ const VERSION: u32 = 1;
 struct Shown<'a> {
     version: u32,
     task: Option<&'a str>,
-    input_root: String,
-    action: String,
+    /// The tasks that run before, in this order.
+    needs: Vec<&'a str>,
+    /// Unknown until what those make is known.
+    input_root: Option<String>,
+    /// As `input_root`.
+    action: Option<String>,
     plan: &'a Plan,
 }
 
@@ -26,17 +30,23 @@ pub(super) fn run(context: &mut Context, typed: &args::Plan) -> Result<End, Erro
         None => resolve::shell(&config, None)?,
     };
     let task = subject.task.clone();
-    let prepared = context.prepare(&project, subject)?;
+    let fed = context.known_needs(&project, &config, &subject)?;
+    let is_known = fed.is_ok();
+    let needs = task.iter().filter_map(|name| config.tasks.get(name)).flat_map(|task| config.before(task));
+    let needs: Vec<&str> = needs.map(|(name, _)| name).collect();
+    let prepared = context.prepare(&project, subject, fed.unwrap_or_default())?;
     if typed.json {
         output::json(&Shown {
             version: VERSION,
             task: task.as_deref(),
-            input_root: prepared.input_root.to_string(),
-            action: prepared.action.to_string(),
+            needs,
+            input_root: is_known.then(|| prepared.input_root.to_string()),
+            action: is_known.then(|| prepared.identity.action_digest.to_string()),
             plan: &prepared.plan,
         })?;
     } else {
-        output::lines(&explain(&prepared.plan))?;
+        let first = needs.iter().fold(String::new(), |text, name| text + &format!("first        the task {name}\n"));
+        output::lines(&(first + &explain(&prepared.plan)))?;
     }
     Ok(End::Code(exit::OK))
 }

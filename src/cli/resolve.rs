@@ -63,6 +63,22 @@ pub enum ResolveError {
     /// `shell` without a terminal.
     #[error("`sbx shell` needs a terminal as its standard input")]
     NoTerminal,
+    /// Two tasks that one needs made different things at one place.
+    #[error("the tasks `{one}` and `{other}`, which this one needs, both make `{path}`")]
+    BothMake {
+        /// The place, relative to the project.
+        path: String,
+        /// One of them.
+        one: String,
+        /// The other.
+        other: String,
+    },
+    /// The action depends on what another task makes, and that is not known.
+    #[error("what this would see depends on the outputs of the task `{needed}`, which are not known yet")]
+    NotMade {
+        /// The task.
+        needed: String,
+    },
     /// Nothing says where the cache directory is.
     #[error("there is no home directory to keep the cache in")]
     NoCacheDirectory,
@@ -83,6 +99,8 @@ impl ResolveError {
             Self::Variable { .. } => None,
             Self::PassedNotUtf8 { .. } => Some("unset it, or give it a UTF-8 value".into()),
             Self::NoTerminal => Some("`sbx run -i -- sh` reads a script from standard input".into()),
+            Self::BothMake { .. } => Some("give their outputs different places".into()),
+            Self::NotMade { needed } => Some(format!("`sbx run {needed}` makes them")),
             Self::NoCacheDirectory => Some("set SBX_CACHE_DIR to an absolute path".into()),
         }
     }

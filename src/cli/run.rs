@@ -8,7 +8,8 @@ use super::resolve::{self, ResolveError, Subject};
 use super::{Context, End, How, args};
 use crate::config::model::Config;
 use crate::error::{Error, Kind, exit};
-use crate::record::{self, Changes, Exit, Record, Stream};
+use crate::record::{Exit, Record};
+use crate::sandbox::cache::Use;
 use crate::sandbox::{Outcome, Stdin};
 use crate::store::records;
 
@@ -16,7 +17,7 @@ pub(super) fn run(context: &mut Context, typed: &args::Run) -> Result<End, Error
     let report = typed.report.as_deref().map(Sink::report).transpose()?;
     let trace = typed.trace_out.as_deref().map(Sink::create).transpose()?;
 
-    let mut record = not_begun();
+    let mut record = Record::begun(records::timestamp(SystemTime::now()));
     let result = attempt(context, typed, &mut record);
     if let Err(error) = &result
         && record.exit.reason.is_empty()
@@ -45,7 +46,13 @@ fn attempt(context: &mut Context, typed: &args::Run, record: &mut Record) -> Res
     record.command.clone_from(&subject.argv);
     let slip = slip(&config, typed, &subject);
     let stdin = if typed.stdin { Stdin::Relay } else { Stdin::Null };
-    let outcome = context.execute(&project, subject, How { stdin, keep: typed.keep, pool: !typed.no_pool })?;
+    let cache = match (typed.force, typed.no_cache) {
+        (_, true) => Use::Off,
+        (true, false) => Use::Refresh,
+        (false, false) => Use::Normal,
+    };
+    let how = How { stdin, keep: typed.keep, pool: !typed.no_pool, cache };
+    let outcome = context.execute(&project, &config, subject, how)?;
     *record = outcome.record.clone();
     end(context, outcome, slip)
 }
@@ -64,7 +71,8 @@ pub(super) fn shell(context: &mut Context, typed: &args::Shell) -> Result<End, E
     }
     let (project, config) = context.load()?;
     let subject = resolve::shell(&config, typed.task.as_deref())?;
-    let outcome = context.execute(&project, subject, How { stdin: Stdin::Terminal, keep: typed.keep, pool: true })?;
+    let how = How { stdin: Stdin::Terminal, keep: typed.keep, pool: true, cache: Use::Normal };
+    let outcome = context.execute(&project, &config, subject, how)?;
     end(context, outcome, None)
 }
 
@@ -77,40 +85,6 @@ fn end(context: &Context, outcome: Outcome, slip: Option<String>) -> Result<End,
         (Some(source), _) => Err(Error::Sandbox { source, slip }),
         (None, Some(signal)) => Ok(End::Signal(signal)),
         (None, None) => Ok(End::Code(u8::try_from(outcome.record.exit.code).unwrap_or(exit::FAILED))),
-    }
-}
-
-/// The record of a run that has not begun.
-fn not_begun() -> Record {
-    Record {
-        version: record::VERSION,
-        id: String::new(),
-        project: String::new(),
-        task: None,
-        needed_by: None,
-        command: Vec::new(),
-        cwd: String::new(),
-        started: records::timestamp(SystemTime::now()),
-        duration_us: 0,
-        exit: Exit { code: 0, signal: None, reason: String::new(), error: None },
-        action: String::new(),
-        input_root: String::new(),
-        inputs: 0,
-        enforced: Vec::new(),
-        network: String::new(),
-        net_namespace: String::new(),
-        connections: Vec::new(),
-        connections_omitted: 0,
-        blocked: Vec::new(),
-        blocked_omitted: 0,
-        scratch: Vec::new(),
-        stdout: Stream::default(),
-        stderr: Stream::default(),
-        outputs: Vec::new(),
-        undeclared: Changes::default(),
-        phases: Vec::new(),
-        kept: None,
-        cache: record::Cache::default(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use super::args::{Arguments, LATER_COMMANDS, LATER_FLAGS};
+use super::args::{Arguments, LATER_COMMANDS};
 
 /// What is wrong with a command line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -60,10 +60,6 @@ fn unknown_command(error: &clap::Error) -> UsageError {
 }
 
 fn other(error: &clap::Error, line: &[OsString]) -> UsageError {
-    let flag = context(error, ContextKind::InvalidArg);
-    if error.kind() == ErrorKind::UnknownArgument && LATER_FLAGS.contains(&flag.as_str()) {
-        return UsageError { message: format!("`{flag}` is not available yet in this version"), hints: Vec::new() };
-    }
     let text = error.render().to_string();
     let mut paragraphs = text.split("\n\n");
     let first = paragraphs.next().unwrap_or_default();
@@ -102,7 +98,6 @@ mod tests {
     #[test]
     fn what_comes_later_says_so() {
         assert_eq!(wrong("sbx bench").message, "`sbx bench` is not available yet in this version");
-        assert_eq!(wrong("sbx run --no-cache -- make").message, "`--no-cache` is not available yet in this version");
     }
 
     #[test]

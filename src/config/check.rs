@@ -11,6 +11,7 @@ use super::model::{
     Config, Fetch, FetchUrl, Gitignore, HostIdentity, HostName, KeptScratch, Mount, MountIdentity, Pattern, Publish,
     Rootfs, Rule, ScratchKind, Task, default_host_paths,
 };
+use super::needs;
 use super::patterns;
 use super::read::{At, Must, Named};
 use super::relate;
@@ -41,6 +42,8 @@ pub(super) struct Layer {
     pub(super) pass: Option<Vec<At<String>>>,
     pub(super) time: Option<Duration>,
     pub(super) open_files: Option<u64>,
+    pub(super) outputs_sha256: Option<String>,
+    pub(super) cache_failures: Option<bool>,
 }
 
 /// A checked `[rootfs]`, with the places of its host paths.
@@ -75,6 +78,8 @@ impl Layer {
             pass: self.pass.or_else(|| top.pass.clone()),
             time: self.time.or(top.time),
             open_files: self.open_files.or(top.open_files),
+            outputs_sha256: self.outputs_sha256.or_else(|| top.outputs_sha256.clone()),
+            cache_failures: self.cache_failures.or(top.cache_failures),
         }
     }
 }
@@ -98,15 +103,14 @@ pub(super) fn check(file: &file::File, length: usize, faults: &mut Vec<Fault>) -
     for (name, task) in file.task.iter().flat_map(|tasks| &tasks.value.0) {
         checker.value("the task's name", name, values::name);
         let command = checker.command(&task.value.command);
-        if let Some(needs) = &task.value.needs {
-            checker.unavailable("needs", &needs.span, "run the tasks one after the other");
-        }
+        let needs = task.value.needs.iter().flat_map(|at| &at.value).map(|at| at.value.clone()).collect();
         let layer = checker.layer(&task.value.settings.0).over(&top);
         pins.note(&layer);
         let settings = relate::settle(&layer, checker.faults);
-        tasks.insert(name.value.clone(), Task { command, settings });
+        tasks.insert(name.value.clone(), Task { command, needs, settings });
     }
     pins.judge(checker.faults);
+    needs::judge(file, checker.faults);
     Config { settings, tasks }
 }
 
@@ -161,14 +165,9 @@ impl Checker<'_> {
         if let Some(limits) = &settings.limits {
             self.limits(&limits.value, &mut layer);
         }
-        if let Some(digest) = &settings.outputs_sha256
-            && self.value("`outputs_sha256`", digest, values::sha256).is_some()
-        {
-            self.unavailable("outputs_sha256", &digest.span, "remove it: no result is replayed yet");
-        }
-        if let Some(flag) = &settings.cache_failures {
-            self.unavailable("cache_failures", &flag.span, "remove it: no result is replayed yet");
-        }
+        let pin = settings.outputs_sha256.as_ref();
+        layer.outputs_sha256 = pin.and_then(|at| self.value("`outputs_sha256`", at, values::sha256)).map(str::to_owned);
+        layer.cache_failures = settings.cache_failures.as_ref().map(|at| at.value);
         layer
     }
 

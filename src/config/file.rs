@@ -45,9 +45,10 @@ section! {
         env: Option<At<Env>>,
         /// Bounds on what the command may use.
         limits: Option<At<Limits>>,
-        /// The SHA-256 that pins the outputs. Not available yet.
+        /// The SHA-256 that pins the outputs, as sbx prints it when it differs: others than these never come back, and a
+        /// run with network rules can be cached.
         outputs_sha256: Option<At<String>>,
-        /// Keep the results of failed commands too. Not available yet.
+        /// Cache what a command came to that exited with a failure, too. Default: false.
         cache_failures: Option<At<bool>>,
     }
 }
@@ -58,7 +59,7 @@ section! {
         /// Program and arguments.
         #[schemars(length(min = 1))]
         command: Must<Vec<At<String>>>,
-        /// Tasks that run before this one. Not available yet.
+        /// Tasks that run before this one; their outputs are inputs of this one.
         needs: Option<At<Vec<At<String>>>>,
         #[schemars(flatten)]
         settings: Flat<Settings>,

@@ -17,6 +17,7 @@ pub mod discover;
 mod fault;
 mod file;
 pub mod model;
+mod needs;
 mod patterns;
 mod read;
 mod relate;

@@ -17,11 +17,39 @@ pub struct Config {
     pub tasks: BTreeMap<String, Task>,
 }
 
+impl Config {
+    /// The tasks that run before `task`, in an order in which each comes after those that it needs itself.
+    pub fn before<'a>(&'a self, task: &Task) -> Vec<(&'a str, &'a Task)> {
+        let mut order: Vec<(&str, &Task)> = Vec::new();
+        // What is open is on the way down; a name whose needs are all in `order` follows them.
+        let mut open: Vec<&str> = task.needs.iter().rev().map(String::as_str).collect();
+        while let Some(name) = open.last().copied() {
+            let Some((name, needed)) = self.tasks.get_key_value(name) else {
+                open.pop();
+                continue;
+            };
+            let is_done = |name: &str| order.iter().any(|(done, _)| *done == name);
+            let missing: Vec<&str> = needed.needs.iter().map(String::as_str).filter(|name| !is_done(name)).collect();
+            if missing.is_empty() || is_done(name) {
+                open.pop();
+                if !is_done(name) {
+                    order.push((name, needed));
+                }
+            } else {
+                open.extend(missing.into_iter().rev());
+            }
+        }
+        order
+    }
+}
+
 /// A named command with the settings that hold for it: what the task sets, it sets instead of the top level.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
     /// Program and arguments; never empty.
     pub command: Vec<String>,
+    /// Tasks that run before and whose outputs are inputs; each exists, and none needs this one.
+    pub needs: Vec<String>,
     /// The top level's settings with the task's own in their place.
     pub settings: Settings,
 }
@@ -51,6 +79,10 @@ pub struct Settings {
     pub env: Env,
     /// Bounds on what the command may use.
     pub limits: Limits,
+    /// The outputs' tree has this SHA-256 (64 hexadecimal digits), or nothing comes back.
+    pub outputs_sha256: Option<String>,
+    /// A failed command's result is kept too.
+    pub cache_failures: bool,
 }
 
 /// A glob relative to the project root, `/` between components; `**` spans directories.

@@ -234,7 +234,7 @@ fn name_table(path: &str) -> String {
 }
 
 /// The known key that a mistyped one most likely stands for.
-fn closest(name: &str, known: &[&'static str]) -> Option<&'static str> {
+pub(super) fn closest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let likeness = |key: &str| strsim::jaro_winkler(&name.to_lowercase().replace('-', "_"), key);
     let best = known.iter().copied().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
     (likeness(best) > 0.8).then_some(best)

@@ -36,6 +36,8 @@ pub(super) fn settle(layer: &Layer, faults: &mut Vec<Fault>) -> Settings {
             pass: layer.pass.iter().flatten().map(|at| at.value.clone()).collect(),
         },
         limits: Limits { time: layer.time, open_files: layer.open_files },
+        outputs_sha256: layer.outputs_sha256.clone(),
+        cache_failures: layer.cache_failures.unwrap_or_default(),
     }
 }
 

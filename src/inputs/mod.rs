@@ -1,6 +1,7 @@
 //! What goes into a sandbox: the sorted manifest of a tree, and how it is collected, hashed and stored.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
@@ -80,6 +81,30 @@ impl Manifest {
     /// Whether something stands at `path`: an entry, or a directory above one.
     pub fn has(&self, path: &str) -> bool {
         self.find(path).is_some()
+    }
+
+    /// Puts `above`, sorted, in the place of what stands there: a file hides a file or a whole directory, a directory's
+    /// entries join those that it has.
+    pub(crate) fn lay_over(&mut self, above: &[Entry]) {
+        if above.is_empty() {
+            return;
+        }
+        let leaves: BTreeMap<&str, &Node> = above.iter().map(|entry| (entry.path.as_str(), &entry.node)).collect();
+        let hides = |path: &str| leaves.get(path).is_some_and(|node| **node != Node::EmptyDirectory);
+        self.entries.retain(|entry| {
+            let path = entry.path.as_str();
+            let below = format!("{path}/");
+            let is_under = leaves.range(below.as_str()..).next().is_some_and(|(leaf, _)| leaf.starts_with(&below));
+            let mut and_above = std::iter::successors(Some(path), |path| path.rsplit_once('/').map(|(above, _)| above));
+            !is_under && !leaves.contains_key(path) && !and_above.any(hides)
+        });
+        let under: Vec<_> = above
+            .iter()
+            .filter(|entry| entry.node != Node::EmptyDirectory || self.find(&entry.path).is_none())
+            .cloned()
+            .collect();
+        self.entries.extend(under);
+        self.entries.sort_by(|one, other| path_order(&one.path, &other.path));
     }
 
     /// The entry at `path`, or the first one below it.
@@ -207,6 +232,8 @@ pub struct Sources<'a> {
     pub settings: &'a Settings,
     /// How elsewhere is reached.
     pub proxies: &'a Proxies,
+    /// What other tasks made, sorted; it stands in the place of what the project has there.
+    pub fed: &'a [Entry],
 }
 
 /// [`collect`] and what is fetched, then the tree with the inputs at `workdir` as overlay layers. When the store has lost
@@ -220,11 +247,12 @@ pub fn prepare(
     project: &ProjectKey,
     progress: &dyn Progress,
 ) -> Result<(Collected, Layers), InputError> {
-    let Sources { root, settings, proxies } = sources;
+    let Sources { root, settings, proxies, fed } = sources;
     let workdir: &GuestPath = &settings.sandbox.workdir;
     let all = || {
         let mut collected = collect(root, settings, store, project, progress)?;
         fetch::add(&mut collected.manifest, &settings.fetches, proxies, store, progress)?;
+        collected.manifest.lay_over(fed);
         Ok::<_, InputError>(collected)
     };
     let collected = all()?;

@@ -56,7 +56,7 @@ impl Fixture {
     }
 
     fn prepare(&self) -> Result<(Collected, Layers), InputError> {
-        let sources = Sources { root: &self.root, settings: &self.settings, proxies: &Proxies::default() };
+        let sources = Sources { root: &self.root, settings: &self.settings, proxies: &Proxies::default(), fed: &[] };
         prepare(sources, &self.store, &self.key, &Silent)
     }
 
@@ -543,4 +543,35 @@ fn a_directory_swapped_for_a_link_is_never_followed() {
         }
         stop.store(true, Ordering::Relaxed);
     });
+}
+
+#[test]
+fn what_is_fed_stands_in_the_place_of_what_was_there() {
+    let manifest = |paths: &[&str]| {
+        let entry = |text: &&str| {
+            let node = match text.strip_suffix('/') {
+                Some(_) => Node::EmptyDirectory,
+                None => Node::File { digest: Digest::of(text.as_bytes()), executable: false },
+            };
+            Entry { path: text.trim_end_matches(['/', '!']).to_owned(), node }
+        };
+        let mut entries: Vec<_> = paths.iter().map(entry).collect();
+        entries.sort_by(|one, other| path_order(&one.path, &other.path));
+        Manifest { entries }
+    };
+    let cases: [(&[&str], &[&str], &[&str]); 8] = [
+        (&["a", "b"], &[], &["a", "b"]),
+        (&["a", "b"], &["a!"], &["a!", "b"]),
+        (&["a/x", "a/y/z", "a.b"], &["a!"], &["a!", "a.b"]),
+        (&["a", "c"], &["a/x!"], &["a/x!", "c"]),
+        (&["a/", "c"], &["a/x!"], &["a/x!", "c"]),
+        (&["a/x", "c"], &["a/"], &["a/x", "c"]),
+        (&["a", "c"], &["a/", "b/"], &["a/", "b/", "c"]),
+        (&["a/b/c", "a/b/d"], &["a/b/c!", "a/e!"], &["a/b/c!", "a/b/d", "a/e!"]),
+    ];
+    for (below, above, expected) in cases {
+        let mut found = manifest(below);
+        found.lay_over(&manifest(above).entries);
+        assert_eq!(found, manifest(expected), "{above:?} over {below:?}");
+    }
 }

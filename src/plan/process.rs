@@ -9,6 +9,9 @@ use crate::path::GuestPath;
 const STACK: u64 = 8 << 20;
 /// The soft limit of open files that most distributions begin with.
 const OPEN_FILES: u64 = 1024;
+/// The hard limit of open files that systemd gives everyone. A caller may have more; a command that can see how much would
+/// be another run on each machine.
+const OPEN_FILES_HARD: u64 = 524_288;
 
 /// What the parent of a command does when it is inside and has nothing more to set up: it gives up all privilege, and
 /// with it that of every child.
@@ -55,6 +58,6 @@ fn open_files(wanted: Option<u64>, hard: u64) -> Result<Limit, PlanError> {
     match wanted {
         Some(wanted) if wanted > hard => Err(PlanError::OpenFiles { wanted, hard }),
         Some(wanted) => Ok(Limit { resource, soft: wanted, hard: wanted }),
-        None => Ok(Limit { resource, soft: OPEN_FILES.min(hard), hard }),
+        None => Ok(Limit { resource, soft: OPEN_FILES.min(hard), hard: OPEN_FILES_HARD.min(hard) }),
     }
 }

@@ -125,6 +125,17 @@ pub enum Resource {
     Stack,
 }
 
+impl Resource {
+    /// Its name in a policy.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OpenFiles => "open_files",
+            Self::CoreSize => "core_size",
+            Self::Stack => "stack",
+        }
+    }
+}
+
 /// A bind mount, recursive, always nosuid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Bind {

@@ -12,14 +12,15 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::collected::failed_step;
 use super::launch;
 use super::live::{self, Running};
 use super::network::Network;
 use super::program::{Places, Program, resource};
 use super::refusal::Refusal;
-use super::run::{failed_step, streams};
+use super::run::streams;
 use super::supervise::{End, ROUTED, Supervisor};
-use super::{SandboxError, Stdin, pty};
+use super::{Delivery, SandboxError, Stdin, pty};
 use crate::path::GuestPath;
 use crate::plan::enter::{self, Standing};
 use crate::sys::clone::{CloneFlags, Ended};
@@ -135,7 +136,7 @@ pub fn enter(running: &Running, wanted: Wanted<'_>) -> Result<Entered, SandboxEr
         return Err(EnterError::Group { id: id(), group, own }.into());
     }
     let plan = enter::build(standing(running, command, wanted)?, wanted.argv, wanted.stdin == Stdin::Terminal)?;
-    let (streams, carried) = streams(wanted.stdin).map_err(SandboxError::Streams)?;
+    let (streams, carried) = streams(wanted.stdin, Delivery::Project).map_err(SandboxError::Streams)?;
     let nowhere = Places { store: Path::new("/"), scratch: "", lower: &[] };
     let program = Program::new(&plan, &nowhere, streams).map_err(SandboxError::Streams)?;
     let signals = Signals::route(&ROUTED).map_err(SandboxError::Kernel)?;

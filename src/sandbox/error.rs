@@ -12,8 +12,8 @@ use crate::inputs::InputError;
 use crate::inputs::rootfs::RootFsError;
 use crate::net::NetError;
 use crate::plan::PlanError;
-use crate::store::StoreError;
 use crate::store::records::RecordError;
+use crate::store::{PutError, StoreError};
 use crate::sys::errno::{CallError, Errno};
 
 /// Everything that stops a run, each with the layer it came from.
@@ -71,6 +71,17 @@ pub enum SandboxError {
     /// A running sandbox can't be entered.
     #[error(transparent)]
     Enter(#[from] EnterError),
+    /// The outputs are not those that the settings pin.
+    #[error("the outputs have the SHA-256 {found}, and `outputs_sha256` is {expected}")]
+    Pin {
+        /// The digest that is declared.
+        expected: String,
+        /// The digest of what the command made.
+        found: String,
+    },
+    /// What another task needs can't be kept for it.
+    #[error("the outputs can't be kept for the task that needs them")]
+    Unkept(#[source] PutError),
     /// PID 1 was killed from outside.
     #[error("the sandbox was killed from outside")]
     Vanished,
@@ -108,6 +119,8 @@ impl SandboxError {
             | Self::Streams(_)
             | Self::Refused(_)
             | Self::Enter(_)
+            | Self::Pin { .. }
+            | Self::Unkept(_)
             | Self::Vanished
             | Self::Relay(_)
             | Self::Network(_)
@@ -130,6 +143,9 @@ impl SandboxError {
             Self::NotFound { path, .. } => Some(format!(
                 "PATH inside is {path}; what is elsewhere on this machine needs a [[mount]] and its directory in env.set.PATH"
             )),
+            Self::Pin { found, .. } => {
+                Some(format!("nothing came back; if these outputs are right, set `outputs_sha256 = \"{found}\"`"))
+            }
             Self::KeptMemory => Some("set `sandbox.scratch = \"disk\"`, or leave `--keep` out".into()),
             Self::NotExecutable { errno: Errno::EACCES, .. } => {
                 Some("it must be a file, with its executable bit set (chmod +x)".into())
@@ -148,6 +164,7 @@ impl SandboxError {
             | Self::Kernel(_)
             | Self::Streams(_)
             | Self::NotExecutable { .. }
+            | Self::Unkept(_)
             | Self::Vanished
             | Self::Relay(_)
             | Self::Changes(_)

@@ -8,6 +8,7 @@ use crate::action::policy::{ABI, Network, Policy, Rootfs};
 use crate::config::model::{self, Settings};
 use crate::digest::Digest;
 use crate::plan::Plan;
+use crate::plan::step::Limit;
 
 /// Computes it. `rootfs` is the root digest of the root file system, unless it is the host's.
 pub fn of(plan: &Plan, settings: &Settings, input_root: Digest, live: &Live, rootfs: Option<Digest>) -> Identity {
@@ -35,7 +36,7 @@ fn policy(plan: &Plan, settings: &Settings, live: &Live, rootfs: Option<Digest>)
         gid: sandbox.gid,
         hostname: sandbox.hostname.clone(),
         isolation: plan.isolation().into_iter().collect(),
-        limits: settings.limits.open_files.map(|limit| ("open_files".to_owned(), limit)).into_iter().collect(),
+        limits: limits(plan),
         mounts: live.mounts.clone(),
         network: match &settings.network {
             model::Network::None => Network::None,
@@ -57,4 +58,14 @@ fn policy(plan: &Plan, settings: &Settings, live: &Live, rootfs: Option<Digest>)
             .collect(),
         uid: sandbox.uid,
     }
+}
+
+/// The limits that the command begins with, soft and hard: it can ask for them (getrlimit(2)).
+fn limits(plan: &Plan) -> BTreeMap<String, u64> {
+    let mut limits = BTreeMap::new();
+    for Limit { resource, soft, hard } in plan.limits() {
+        limits.insert(resource.name().to_owned(), soft);
+        limits.insert(format!("{}_hard", resource.name()), hard);
+    }
+    limits
 }

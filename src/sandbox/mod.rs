@@ -1,7 +1,9 @@
 //! Launching, supervising and collecting: the one way through, from settings and a command line to a record.
 
+pub mod cache;
 pub mod changes;
 pub mod child;
+mod collected;
 pub mod enter;
 mod error;
 pub mod facts;
@@ -18,6 +20,7 @@ pub mod program;
 pub mod pty;
 pub mod refusal;
 pub mod relay;
+mod replay;
 mod run;
 pub mod scratch;
 pub mod supervise;
@@ -26,20 +29,23 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub use error::SandboxError;
-pub use run::execute;
+pub use replay::known;
+pub use run::run;
 
+use crate::action::digest::Identity;
 use crate::config::model::Settings;
 use crate::digest::Digest;
 use crate::inputs::{self, Entry, Manifest, Node, Progress, Proxies, Sources};
+use crate::net::Event;
 use crate::path::RelPath;
 use crate::plan::skeleton::{Place, Skeleton};
 use crate::plan::{self, Invocation, Plan};
 use crate::pool::client::Asked;
 use crate::record::Record;
 use crate::store::{Held, Layers, ProjectKey, Store, StoreError};
+use cache::Use;
 use host::Live;
 use launch::Origin;
-pub use network::Tell;
 use phases::Phases;
 
 /// What is to be run, and for whom.
@@ -61,6 +67,10 @@ pub struct Request {
     pub environment: BTreeMap<String, String>,
     /// The caller's proxies, for what is fetched.
     pub proxies: Proxies,
+    /// The task that needs this one, if it runs for another's sake.
+    pub needed_by: Option<String>,
+    /// What the tasks that this one needs have made, sorted; inputs like those of the project, in whose place they stand.
+    pub fed: Vec<Entry>,
 }
 
 impl Request {
@@ -90,7 +100,34 @@ pub struct Options {
     pub keep: bool,
     /// What was asked of the pool for it.
     pub pool: Option<Asked>,
+    /// How the cache is used.
+    pub cache: Use,
+    /// Where the outputs go.
+    pub delivery: Delivery,
 }
+
+/// Where a run's outputs and its standard output go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// Into the project, and to the caller's standard output.
+    Project,
+    /// Into the store, for another task of which they are inputs; standard output goes to the caller's standard error.
+    Store,
+}
+
+/// Something to tell the user at once.
+#[derive(Debug)]
+pub enum News<'a> {
+    /// From the network's relay.
+    Network(&'a Event),
+    /// Another run computes the same action, and this one waits for it.
+    Waiting,
+    /// A kept result can't be replayed, in words; it is computed again.
+    Damaged(String),
+}
+
+/// Who is told.
+pub type Tell<'a> = &'a mut dyn FnMut(&News<'_>);
 
 /// A run that is decided and whose inputs are in the store.
 #[derive(Debug)]
@@ -99,8 +136,8 @@ pub struct Prepared {
     pub manifest: Manifest,
     /// The root digest of the input tree as the sandbox sees it, with the inputs at their place.
     pub input_root: Digest,
-    /// The action's digest.
-    pub action: Digest,
+    /// The run's identity.
+    pub identity: Identity,
     /// Everything that will be done.
     pub plan: Plan,
     /// What was shown of the living host, as it stands in the identity.
@@ -113,15 +150,28 @@ pub struct Prepared {
     _held: Vec<Held>,
 }
 
+/// A prepared run, and what it is prepared from.
+#[derive(Debug, Clone, Copy)]
+pub struct Job<'a> {
+    /// Where its inputs are.
+    pub store: &'a Store,
+    /// What was asked for.
+    pub request: &'a Request,
+    /// What was decided.
+    pub prepared: &'a Prepared,
+}
+
 /// What came of a run.
 #[derive(Debug)]
 pub struct Outcome {
     /// The whole of it.
     pub record: Record,
-    /// Where its net namespace came from.
-    pub origin: Origin,
+    /// Where its net namespace came from; none without a sandbox.
+    pub origin: Option<Origin>,
     /// What the user should know, a line each.
     pub notes: Vec<String>,
+    /// With [`Delivery::Store`] after exit 0: what the command made, as inputs of another.
+    pub made: Vec<Entry>,
     /// What sbx itself failed at, after the sandbox was made or tried.
     pub failure: Option<SandboxError>,
     /// The signal that sbx should die of, so that its caller sees an interrupt.
@@ -142,7 +192,7 @@ pub fn prepare(
     let settings = &request.settings;
     let project = request.project();
     clock.phase("inputs");
-    let sources = Sources { root: &request.project_root, settings, proxies: &request.proxies };
+    let sources = Sources { root: &request.project_root, settings, proxies: &request.proxies, fed: &request.fed };
     let (collected, layers) = inputs::prepare(sources, store, &project, progress)?;
     let rootfs = inputs::rootfs::prepare(&settings.rootfs, &request.project_root, store, progress)?;
 
@@ -165,7 +215,7 @@ pub fn prepare(
     let (mut lower, mut held, input_root) = (layers.lower, layers.held, layers.root);
     let live = Live::look(store, settings, &facts.host, &facts.mounts, progress)?;
     let rootfs_root = rootfs.as_ref().map(|(rootfs, _)| rootfs.manifest.root_digest());
-    let action = identity::of(&plan, settings, input_root, &live, rootfs_root).action_digest;
+    let identity = identity::of(&plan, settings, input_root, &live, rootfs_root);
 
     let mut below_root = Vec::new();
     let skeleton = skeleton_layers(store, &plan.skeleton)?;
@@ -175,7 +225,7 @@ pub fn prepare(
         held.extend(layers.held);
         below_root.push(manifest);
     }
-    Ok(Prepared { input_root, manifest: collected.manifest, action, plan, live, below_root, lower, _held: held })
+    Ok(Prepared { input_root, manifest: collected.manifest, identity, plan, live, below_root, lower, _held: held })
 }
 
 /// The caller's place below the project's root; a caller who stands elsewhere starts in the root.

@@ -7,14 +7,12 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::mpsc::{self, Receiver};
 
 use super::message::GO;
+use super::{News, Tell};
 use crate::config::model::{self, Rules};
 use crate::net::inside::Maker;
 use crate::net::publish::{self, Published};
 use crate::net::relay::{self, Relay};
 use crate::net::{Event, NetError, Traffic};
-
-/// Who is told what the user should know at once.
-pub type Tell<'a> = &'a mut dyn FnMut(&Event);
 
 /// The outer half of a run's network; with the host's, or with none, there is nothing to it.
 #[derive(Debug)]
@@ -98,7 +96,7 @@ impl Network {
     pub fn stop(self, tell: Tell<'_>) -> Traffic {
         let Self::Carrying { relay, bell: _bell, events } = self else { return Traffic::default() };
         let traffic = relay.stop();
-        events.try_iter().for_each(|event| tell(&event));
+        events.try_iter().for_each(|event| tell(&News::Network(&event)));
         traffic
     }
 }

@@ -1,7 +1,7 @@
 //! Declared outputs come back: all of them or none, and nothing that the command made is followed or trusted.
 //!
 //! 1. [`stage`] copies what the patterns select out of the finished sandbox into `.sbx-outputs-<run id>/new` in the
-//!    project. Nothing of the project is touched yet.
+//!    project; [`replay`](fn@replay) copies what an earlier run made out of the store. Nothing of the project is touched yet.
 //! 2. [`Staged::commit`] looks at what stands in the project, writes down every change it will make (the journal), and
 //!    makes them by rename. If one fails, those made are undone.
 //! 3. [`recover`] finishes what a killed sbx began: with a journal the changes are completed, without one the staging is
@@ -18,6 +18,7 @@ mod commit;
 mod copy;
 mod journal;
 mod operation;
+mod replay;
 mod select;
 mod staging;
 
@@ -25,9 +26,12 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
+use crate::action::result::Known;
 use crate::config::model::Pattern;
+use crate::digest::Digest;
 use crate::path::GuestPath;
 use crate::record::Output;
+use crate::store::Store;
 use crate::sys::beneath::RemoveError;
 
 pub use commit::Staged;
@@ -36,16 +40,10 @@ pub use select::Selection;
 
 use staging::Staging;
 
-/// What is to be brought back, from where to where.
+/// Where outputs are to come, and which.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    /// The root directory as the command saw it; no process of the sandbox is alive any more.
-    pub merged: BorrowedFd<'a>,
-    /// The overlay's upper directory: what is not in it was not written and stays as it is in the project.
-    pub upper: BorrowedFd<'a>,
-    /// Where the project stands inside.
-    pub workdir: &'a GuestPath,
-    /// The outputs, relative to `workdir` inside and to `project` outside.
+    /// The outputs, relative to the working directory inside and to `project` outside.
     pub patterns: &'a [Pattern],
     /// The project's root.
     pub project: &'a Path,
@@ -57,6 +55,17 @@ pub struct Request<'a> {
     pub journals: &'a Path,
     /// What the last successful run brought back: what of it is selected, not made again, and unchanged since goes.
     pub last: &'a [Output],
+}
+
+/// A sandbox in which no process is alive any more.
+#[derive(Debug, Clone, Copy)]
+pub struct Finished<'a> {
+    /// The root directory as the command saw it.
+    pub merged: BorrowedFd<'a>,
+    /// The overlay's upper directory: what is not in it was not written and stays as it is in the project.
+    pub upper: BorrowedFd<'a>,
+    /// Where the project stands inside.
+    pub workdir: &'a GuestPath,
 }
 
 /// Why outputs did not come back.
@@ -136,6 +145,16 @@ pub enum OutputError {
         #[source]
         undo: Box<OutputError>,
     },
+    /// A kept output is gone from the store or damaged.
+    #[error("the kept content of `{path}` is missing or damaged")]
+    Damaged {
+        /// Relative to the project.
+        path: String,
+        /// The content.
+        digest: Digest,
+        /// Whether it is stored as an executable.
+        executable: bool,
+    },
     /// Leftovers of an earlier run can't be removed.
     #[error("can't remove what an earlier run left in the project")]
     Sweep(#[source] RemoveError),
@@ -190,13 +209,29 @@ fn quoted(patterns: &[String]) -> String {
 /// # Errors
 /// When a pattern matched nothing, something selected can't be an output, or a file system refuses. The staging is
 /// removed then.
-pub fn stage(request: &Request<'_>) -> Result<Staged, OutputError> {
+pub fn stage(request: &Request<'_>, sandbox: &Finished<'_>) -> Result<Staged, OutputError> {
     if request.patterns.is_empty() {
         return Ok(Staged::nothing());
     }
     let selection = Selection::new(request.patterns)?;
     let mut staging = Staging::create(request)?;
-    let found = copy::collect(request, &selection, &mut staging)?;
+    let found = copy::collect(request, sandbox, &selection, &mut staging)?;
+    Ok(Staged::new(staging, selection, found, request.last))
+}
+
+/// Copies what a kept result holds out of the store into a staging directory in the project; what the project already has
+/// is left alone. Without patterns nothing is done at all.
+///
+/// # Errors
+/// [`OutputError::Damaged`] when the store has lost something of it; else when the project can't have it, or a file system
+/// refuses. The staging is removed then.
+pub fn replay(request: &Request<'_>, known: &Known, store: &Store) -> Result<Staged, OutputError> {
+    if request.patterns.is_empty() {
+        return Ok(Staged::nothing());
+    }
+    let selection = Selection::new(request.patterns)?;
+    let mut staging = Staging::create(request)?;
+    let found = replay::fetch(request, known, store, &mut staging)?;
     Ok(Staged::new(staging, selection, found, request.last))
 }
 

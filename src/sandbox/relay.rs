@@ -6,11 +6,13 @@
 //! command gets its `SIGPIPE` from its next write.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, IsTerminal as _, Read as _, Write as _};
+use std::io::{self, ErrorKind, IsTerminal as _, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt as _;
+use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
+use tempfile::{SpooledTempFile, spooled_tempfile_in};
 
 use crate::digest::Digest;
 use crate::record::Stream;
@@ -18,6 +20,9 @@ use crate::sys::stream::{self, Direction};
 
 /// How many bytes a relay holds at most, in bytes.
 const BUFFER: usize = 64 * 1024;
+
+/// How much of a copy stays in memory, in bytes.
+const IN_MEMORY: usize = 256 * 1024;
 
 /// `PIPE_BUF`: a pipe that says it is writable takes that many bytes without blocking (pipe(7)).
 const PIPE_BUF: usize = 4096;
@@ -51,6 +56,42 @@ pub struct Relay {
     last: u8,
     hash: Sha256,
     bytes: u64,
+    copy: Option<Copied>,
+}
+
+/// What a stream has carried, kept beside: in memory, and in a file without a name when it is more than that.
+#[derive(Debug)]
+pub struct Copied {
+    file: SpooledTempFile,
+    /// Why not all of it is there.
+    failure: Option<io::Error>,
+}
+
+impl Copied {
+    /// Nothing yet; what is too much for memory goes to a file in `directory`.
+    pub fn new(directory: &Path) -> Self {
+        Self { file: spooled_tempfile_in(IN_MEMORY, directory), failure: None }
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        if self.failure.is_none()
+            && let Err(error) = self.file.write_all(bytes)
+        {
+            self.failure = Some(error);
+        }
+    }
+
+    /// All of it, from the beginning.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    pub fn into_reader(mut self) -> io::Result<impl io::Read> {
+        if let Some(failure) = self.failure {
+            return Err(failure);
+        }
+        self.file.rewind()?;
+        Ok(self.file)
+    }
 }
 
 impl Relay {
@@ -84,7 +125,18 @@ impl Relay {
             last: b'\n',
             hash: Sha256::new(),
             bytes: 0,
+            copy: None,
         }
+    }
+
+    /// From now on a copy is kept of all that it carries.
+    pub fn keep_copy(&mut self, copy: Copied) {
+        self.copy = Some(copy);
+    }
+
+    /// The copy, if one was kept.
+    pub fn take_copy(&mut self) -> Option<Copied> {
+        self.copy.take()
     }
 
     /// What must become ready before [`Relay::advance`] can do anything; `None` when the stream is over and every byte
@@ -129,6 +181,9 @@ impl Relay {
                 self.hash.update(&self.buffer[..count]);
                 self.bytes += count as u64;
                 self.pending = 0..count;
+                if let Some(copy) = &mut self.copy {
+                    copy.add(&self.buffer[..count]);
+                }
             }
             Err(error) if is_temporary(&error) => {}
             // Linux's word for "the last slave of this pty is closed" (EIO, which has no ErrorKind of its own).
@@ -159,7 +214,12 @@ impl Relay {
     }
 
     fn stop(&mut self) {
-        self.from = None;
+        if self.from.take().is_some()
+            && let Some(copy) = &mut self.copy
+        {
+            // What the command would have gone on to say is not known.
+            copy.failure.get_or_insert(ErrorKind::BrokenPipe.into());
+        }
         self.pending = 0..0;
     }
 }
@@ -304,6 +364,34 @@ mod tests {
         run(&mut relay).unwrap();
         assert_eq!(writer.write_all(b"more").unwrap_err().kind(), ErrorKind::BrokenPipe);
         assert_eq!(relay.summary().bytes, 4);
+    }
+
+    #[test]
+    fn a_copy_is_what_was_carried_or_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let bytes = sample(3 * IN_MEMORY);
+        let (reader, to) = pipe().unwrap();
+        let (mut writer, mut relay) = through(to);
+        relay.keep_copy(Copied::new(directory.path()));
+        let drink = drink(reader);
+        let written = bytes.clone();
+        let write = thread::spawn(move || writer.write_all(&written).unwrap());
+        run(&mut relay).unwrap();
+        write.join().unwrap();
+        let mut copied = Vec::new();
+        relay.take_copy().unwrap().into_reader().unwrap().read_to_end(&mut copied).unwrap();
+        drop(relay);
+        assert!(copied == bytes && drink.join().unwrap() == bytes);
+        assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);
+
+        // The reader left before the command had said all: what is there is not what it would have said.
+        let (reader, to) = pipe().unwrap();
+        let (mut writer, mut relay) = through(to);
+        relay.keep_copy(Copied::new(directory.path()));
+        drop(reader);
+        writer.write_all(b"lost").unwrap();
+        run(&mut relay).unwrap();
+        assert!(relay.take_copy().unwrap().into_reader().is_err());
     }
 
     #[test]

@@ -1,66 +1,81 @@
-//! From a prepared run to its outcome.
+//! From a prepared run to its outcome: replayed, or computed in a sandbox.
 
-use std::error::Error as _;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
-use super::changes::{self, Request as ChangesRequest};
+use super::cache::{self, Uncached, Use};
+use super::collected::{self, Collected};
 use super::launch::{self, Init, Origin};
 use super::live::{self, Announcement};
-use super::message::List;
-use super::network::{Network, Tell};
-use super::outputs::{self, Request as OutputsRequest};
+use super::network::Network;
 use super::phases::Phases;
 use super::program::{Places, Program, Streams};
 use super::refusal::Refusal;
-use super::relay::Relay;
+use super::relay::{Copied, Relay};
 use super::scratch::{self, Scratch};
-use super::supervise::{Carried, End, ROUTED, Remains, Supervisor};
-use super::{Options, Outcome, Prepared, Request, SandboxError, Stdin, pty};
+use super::supervise::{Carried, ROUTED, Remains, Supervisor};
+use super::{Delivery, Job, News, Options, Outcome, Prepared, SandboxError, Stdin, Tell, outputs, pty, replay};
 use crate::config::model::{self, ScratchKind};
-use crate::path::GuestPath;
-use crate::plan::step::Step;
-use crate::plan::{Namespace, Plan, env};
+use crate::inputs::{Entry, Node};
+use crate::plan::Namespace;
 use crate::pool::client::Asked;
-use crate::record::{self, Changes, Exit, Output, Record};
-use crate::store::{Store, records};
-use crate::sys::clone::Ended;
-use crate::sys::errno::{CallError, Errno};
-use crate::sys::event::{Signals, signal};
+use crate::record::{self, Output, Record};
+use crate::store::records;
+use crate::sys::event::Signals;
 use crate::sys::process;
 
-/// Runs what was prepared.
+/// Runs what was prepared, or replays what it came to before.
 ///
-/// What the network's relay has to say is told at once, between two lines of the command's.
+/// What the user should know is told at once, between two lines of the command's.
 ///
 /// # Errors
 /// What keeps a sandbox from being tried at all; what comes later, the command's failure or sbx's own, is in the
 /// outcome.
-pub fn execute(
-    store: &Store,
-    request: &Request,
-    prepared: &Prepared,
-    mut options: Options,
-    tell: Tell<'_>,
-    clock: &mut Phases,
-) -> Result<Outcome, SandboxError> {
+pub fn run(job: Job<'_>, options: Options, tell: Tell<'_>, clock: &mut Phases) -> Result<Outcome, SandboxError> {
+    let Job { store, request, prepared } = job;
     if options.keep && request.settings.sandbox.scratch == ScratchKind::Memory {
         return Err(SandboxError::KeptMemory);
     }
     clock.phase("sweep");
-    let project = request.project();
-    let journals = store.project_dir(&project)?;
     scratch::sweep(store.path());
-    outputs::recover(&request.project_root, &journals)?;
+    outputs::recover(&request.project_root, &store.project_dir(&request.project())?)?;
+    let admission = cache::admit(&request.settings, &options);
+    if admission.is_err() || options.cache == Use::Refresh {
+        return execute(job, options, admission, tell, clock);
+    }
+    if let Some(outcome) = replay::attempt(job, options.delivery, tell, clock)? {
+        return Ok(outcome);
+    }
+    let lead = store.lead(&prepared.identity.action_digest, &mut || tell(&News::Waiting))?;
+    // Whoever led until now may have kept a result since.
+    if let Some(outcome) = replay::attempt(job, options.delivery, tell, clock)? {
+        return Ok(outcome);
+    }
+    let outcome = execute(job, options, admission, tell, clock);
+    // Held for as long as the action is computed.
+    drop(lead);
+    outcome
+}
 
+/// Runs what was prepared in a sandbox. `admission` says whether the result may be kept, if it comes to one.
+fn execute(
+    job: Job<'_>,
+    mut options: Options,
+    admission: Result<(), Uncached>,
+    tell: Tell<'_>,
+    clock: &mut Phases,
+) -> Result<Outcome, SandboxError> {
+    let Job { store, request, prepared } = job;
     clock.phase("launch");
     let started = SystemTime::now();
     let id = records::new_run_id(started);
     let mut network = Network::prepare(&request.settings.network)?;
     let scratch = Scratch::make(store.path(), &id)?;
     let asked = options.pool.take();
-    let launch = Launch { store, request, prepared, options: &options, id: &id, started, scratch: &scratch };
+    let looked_up = admission.is_ok() && options.cache == Use::Normal;
+    let launch = Launch { job, options: &options, id: &id, started, scratch: &scratch, copies: admission.is_ok() };
+    let began = Instant::now();
     let (origin, supervised) = match begin(&launch, asked) {
         Ok(launched) => {
             clock.phase("command");
@@ -69,22 +84,32 @@ pub fn execute(
         Err(error) if prepared.plan.namespaces.contains(&Namespace::Net) => (Origin::Fresh(None), Err(error)),
         Err(error) => (Origin::Host, Err(error)),
     };
+    let took = began.elapsed();
     let traffic = network.stop(tell);
     let mut run = Collected::of(supervised, prepared);
+    let mut keepable = admission.and_then(|()| run.judge(&request.settings));
     if run.failure.is_none() && run.exit.code == 0 {
         clock.phase("outputs");
-        match bring_back(store, request, &run, &id) {
-            Ok(outputs) => run.outputs = outputs,
+        let wanted = keepable.is_ok() || options.delivery == Delivery::Store;
+        match collected::bring_back(&launch, &mut run, wanted) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) if options.delivery == Delivery::Store => run.fail(SandboxError::Unkept(error)),
+            Ok(Err(error)) => keepable = Err(Uncached::Store(error)),
             Err(error) => run.fail(error),
         }
     }
     clock.phase("changes");
     if let Some(upper) = &run.upper {
-        match undeclared(request, prepared, upper) {
+        match collected::undeclared(request, prepared, upper) {
             Ok(changes) => run.undeclared = changes,
             Err(error) => run.fail(error),
         }
     }
+    clock.phase("cache");
+    if run.failure.is_some() {
+        keepable = keepable.and(Err(Uncached::Failed));
+    }
+    let keepable = keepable.and_then(|()| cache::keep(job, &mut run, &id, (started, took)));
     clock.phase("clean-up");
     (run.root, run.upper) = (None, None);
     let mut notes = run.notes();
@@ -95,21 +120,64 @@ pub fn execute(
         kept = Some(path);
     } else if let Err(error) = scratch.remove() {
         // The run is over and stands; the next one sweeps again.
-        notes.push(format!("warning: {error}: {}", error.source().map(ToString::to_string).unwrap_or_default()));
+        notes.push(warning(&error));
+    }
+    if let Some(reason) = keepable.as_ref().err().filter(|reason| reason.is_trouble()) {
+        notes.push(format!("warning: the result is not kept: {reason}"));
     }
     clock.phase("record");
+    let made = if options.delivery == Delivery::Store { made(&run.outputs) } else { Vec::new() };
     let record = Record {
-        version: record::VERSION,
+        duration_us: clock.elapsed_us(),
+        exit: run.exit,
+        net_namespace: origin.word().to_owned(),
+        connections: traffic.connections,
+        connections_omitted: traffic.connections_omitted,
+        blocked: traffic.blocked,
+        blocked_omitted: traffic.blocked_omitted,
+        stdout: run.stdout,
+        stderr: run.stderr,
+        outputs: run.outputs,
+        undeclared: run.undeclared,
+        phases: clock.finish(),
+        kept: kept.map(|path| path.display().to_string()),
+        cache: record::Cache {
+            state: if looked_up { record::Cache::MISS } else { record::Cache::OFF }.to_owned(),
+            reason: keepable.err().map(|reason| reason.to_string()),
+            ..record::Cache::default()
+        },
+        ..blank(job, id, started)
+    };
+    write(job, &record, &mut notes);
+    Ok(Outcome { record, origin: Some(origin), notes, made, failure: run.failure, reraise: run.reraise })
+}
+
+fn warning(error: &dyn std::error::Error) -> String {
+    let cause = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+    format!("warning: {error}{cause}")
+}
+
+/// What a task made, as inputs of another.
+pub(super) fn made(outputs: &[Output]) -> Vec<Entry> {
+    let node = |output: &Output| match (&output.digest, &output.target) {
+        (Some(digest), _) => Node::File { digest: digest.parse().expect("a digest"), executable: output.executable },
+        (None, Some(target)) => Node::Symlink { target: target.clone() },
+        (None, None) => Node::EmptyDirectory,
+    };
+    outputs.iter().map(|output| Entry { path: output.path.clone(), node: node(output) }).collect()
+}
+
+/// The record of a run that has come to nothing yet.
+pub(super) fn blank(job: Job<'_>, id: String, started: SystemTime) -> Record {
+    let Job { request, prepared, .. } = job;
+    Record {
         id,
         project: request.project_root.display().to_string(),
         task: request.task.clone(),
-        needed_by: None,
+        needed_by: request.needed_by.clone(),
         command: request.argv.clone(),
         cwd: prepared.plan.directory.as_str().to_owned(),
-        started: records::timestamp(started),
-        duration_us: clock.elapsed_us(),
-        exit: run.exit,
-        action: prepared.action.to_string(),
+        action: prepared.identity.action_digest.to_string(),
         input_root: prepared.input_root.to_string(),
         inputs: prepared.manifest.entries.len() as u64,
         enforced: prepared.plan.isolation(),
@@ -119,33 +187,28 @@ pub fn execute(
             model::Network::Host => "host",
         }
         .to_owned(),
-        net_namespace: origin.word().to_owned(),
-        connections: traffic.connections,
-        connections_omitted: traffic.connections_omitted,
-        blocked: traffic.blocked,
-        blocked_omitted: traffic.blocked_omitted,
         scratch: request.settings.scratch.iter().map(|scratch| scratch.name.clone()).collect(),
-        stdout: run.stdout,
-        stderr: run.stderr,
-        outputs: run.outputs,
-        undeclared: run.undeclared,
-        phases: clock.finish(),
-        kept: kept.map(|path| path.display().to_string()),
-        cache: record::Cache::default(),
-    };
-    records::write(store.path(), project.as_str(), &record)?;
-    Ok(Outcome { record, origin, notes, failure: run.failure, reraise: run.reraise })
+        ..Record::begun(records::timestamp(started))
+    }
+}
+
+/// Keeps the record, and the messages that its action stands for. The run is over and stands without them.
+pub(super) fn write(job: Job<'_>, record: &Record, notes: &mut Vec<String>) {
+    let Job { store, request, prepared } = job;
+    let messages = cache::keep_messages(store, prepared).err().map(|error| warning(&error));
+    let written = records::write(store.path(), request.project().as_str(), record).err().map(|error| warning(&error));
+    notes.extend(messages.or(written));
 }
 
 /// What a launch is made of.
-struct Launch<'a> {
-    store: &'a Store,
-    request: &'a Request,
-    prepared: &'a Prepared,
-    options: &'a Options,
-    id: &'a str,
+pub(super) struct Launch<'a> {
+    pub(super) job: Job<'a>,
+    pub(super) options: &'a Options,
+    pub(super) id: &'a str,
     started: SystemTime,
-    scratch: &'a Scratch,
+    pub(super) scratch: &'a Scratch,
+    /// Whether what the command prints is kept.
+    copies: bool,
 }
 
 /// A sandbox that has begun, and what it takes to stay with it.
@@ -159,10 +222,15 @@ struct Launched {
 
 /// Makes the sandbox.
 fn begin(launch: &Launch<'_>, asked: Option<Asked>) -> Result<Launched, SandboxError> {
-    let Launch { store, prepared, options, scratch, .. } = launch;
+    let Launch { job: Job { store, prepared, .. }, options, scratch, .. } = launch;
     let relative = scratch.relative();
     let places = Places { store: store.path(), scratch: &relative, lower: &prepared.lower };
-    let (streams, carried) = streams(options.stdin).map_err(SandboxError::Streams)?;
+    let (streams, mut carried) = streams(options.stdin, options.delivery).map_err(SandboxError::Streams)?;
+    if let Some(Carried { stdout, stderr: Some(stderr), .. }) = carried.as_mut().filter(|_| launch.copies) {
+        let directory = store.temp_dir()?;
+        stdout.keep_copy(Copied::new(&directory));
+        stderr.keep_copy(Copied::new(&directory));
+    }
     let program = Program::new(&prepared.plan, &places, streams).map_err(SandboxError::Streams)?;
     let signals = Signals::route(&ROUTED).map_err(SandboxError::Kernel)?;
     process::drop_groups().map_err(SandboxError::Kernel)?;
@@ -188,11 +256,12 @@ fn supervise(
 
 /// Tells `sbx ps` and the others, while PID 1 is busy with its steps.
 fn announce(launch: &Launch<'_>, init: i32) {
-    let plan = &launch.prepared.plan;
+    let Job { request, prepared, .. } = launch.job;
+    let plan = &prepared.plan;
     let announcement = Announcement {
         id: launch.id,
-        project: &launch.request.project_root,
-        task: launch.request.task.as_deref(),
+        project: &request.project_root,
+        task: request.task.as_deref(),
         command: &plan.argv,
         cwd: plan.directory.as_str(),
         started: &records::timestamp(launch.started),
@@ -203,7 +272,7 @@ fn announce(launch: &Launch<'_>, init: i32) {
 }
 
 /// The command's ends of its streams, and the relays that carry them.
-pub(super) fn streams(stdin: Stdin) -> io::Result<(Streams, Option<Carried>)> {
+pub(super) fn streams(stdin: Stdin, delivery: Delivery) -> io::Result<(Streams, Option<Carried>)> {
     if stdin == Stdin::Terminal {
         return Ok((Streams::Terminal, None));
     }
@@ -216,169 +285,17 @@ pub(super) fn streams(stdin: Stdin) -> io::Result<(Streams, Option<Carried>)> {
         }
         _ => (None, None),
     };
+    let (out, errors) = callers_streams()?;
+    let out = if delivery == Delivery::Store { errors.try_clone()? } else { out };
     let carried = Carried {
         stdin: relay,
-        stdout: Relay::outward(from_out.into(), io::stdout().as_fd().try_clone_to_owned()?)?,
-        stderr: Some(Relay::outward(from_err.into(), io::stderr().as_fd().try_clone_to_owned()?)?),
+        stdout: Relay::outward(from_out.into(), out)?,
+        stderr: Some(Relay::outward(from_err.into(), errors)?),
     };
     Ok((Streams::Pipes { stdin, stdout: stdout.into(), stderr: stderr.into() }, Some(carried)))
 }
 
-/// What a run amounts to so far.
-#[derive(Debug)]
-struct Collected {
-    exit: Exit,
-    failure: Option<SandboxError>,
-    reraise: Option<i32>,
-    root: Option<OwnedFd>,
-    upper: Option<OwnedFd>,
-    stdout: record::Stream,
-    stderr: record::Stream,
-    outputs: Vec<Output>,
-    undeclared: Changes,
-    over_time: Option<std::time::Duration>,
-}
-
-impl Collected {
-    fn of(supervised: Result<Remains, SandboxError>, prepared: &Prepared) -> Self {
-        let mut this = Self {
-            exit: Exit { code: 125, signal: None, reason: "failed".into(), error: None },
-            failure: None,
-            reraise: None,
-            root: None,
-            upper: None,
-            stdout: record::Stream::default(),
-            stderr: record::Stream::default(),
-            outputs: Vec::new(),
-            undeclared: Changes::default(),
-            over_time: None,
-        };
-        let remains = match supervised {
-            Ok(remains) => remains,
-            Err(error) => {
-                this.fail(error);
-                return this;
-            }
-        };
-        match remains.end {
-            End::Command(status) => match status.decode() {
-                Ended::Exited(code) => this.ended(code, None, "exited"),
-                Ended::Signalled(number) => {
-                    this.ended(128 + number, Some(number), "signalled");
-                    // An interrupt that ended the command ends sbx the same way, so that a shell's loop stops too.
-                    this.reraise = (number == signal::INT && remains.interrupted).then_some(number);
-                }
-            },
-            End::TimeLimit => {
-                this.ended(124, None, "time-limit");
-                this.over_time = prepared.plan.time_limit;
-            }
-            End::Abandoned { signal: number } => {
-                this.ended(128 + number, Some(number), "signalled");
-                this.reraise = (number == signal::INT).then_some(number);
-            }
-            End::Failed { list, step, error } => this.fail(failed_step(&prepared.plan, list, step, error)),
-            End::Vanished => this.fail(SandboxError::Vanished),
-        }
-        (this.root, this.upper) = (remains.root, remains.upper);
-        (this.stdout, this.stderr) = (remains.stdout, remains.stderr);
-        this
-    }
-
-    fn ended(&mut self, code: i32, signal: Option<i32>, reason: &str) {
-        self.exit = Exit { code, signal, reason: reason.to_owned(), error: None };
-    }
-
-    /// The first failure stands.
-    fn fail(&mut self, error: SandboxError) {
-        if self.failure.is_some() {
-            return;
-        }
-        let code = error.exit_code();
-        let reason = match code {
-            127 => "not-found",
-            126 => "not-executable",
-            _ => "failed",
-        };
-        self.exit = Exit { code, signal: None, reason: reason.into(), error: Some(error.to_string()) };
-        self.failure = Some(error);
-    }
-
-    fn notes(&self) -> Vec<String> {
-        let mut notes = Vec::new();
-        if let Some(limit) = self.over_time {
-            notes.push(format!("killed: time limit {}", humantime::format_duration(limit)));
-        }
-        let dropped = self.undeclared.count();
-        if dropped > 0 {
-            let s = if dropped == 1 { "" } else { "s" };
-            notes.push(format!("{dropped} undeclared write{s} dropped (`sbx diff` lists them)"));
-        }
-        notes
-    }
-}
-
-/// The words for a step of `plan` that failed inside.
-pub(super) fn failed_step(plan: &Plan, list: List, step: u16, error: CallError) -> SandboxError {
-    let steps = if list == List::Setup { &plan.setup } else { &plan.start };
-    let program = plan.argv[0].clone();
-    match steps.get(usize::from(step)) {
-        Some(Step::Execute) if matches!(error.errno, Errno::ENOENT | Errno::ENOTDIR) => {
-            let path = if program.contains('/') { &program } else { plan.environment.get("PATH").unwrap_or(&program) };
-            SandboxError::NotFound { path: path.clone(), program }
-        }
-        Some(Step::Execute) => SandboxError::NotExecutable { program, errno: error.errno },
-        Some(step) => Refusal::of_step(step, error).into(),
-        None => SandboxError::Kernel(error),
-    }
-}
-
-fn bring_back(store: &Store, request: &Request, run: &Collected, id: &str) -> Result<Vec<Output>, SandboxError> {
-    let (Some(root), Some(upper)) = (&run.root, &run.upper) else { return Ok(Vec::new()) };
-    if request.settings.outputs.is_empty() {
-        return Ok(Vec::new());
-    }
-    let project = request.project();
-    let last =
-        records::last(store.path(), project.as_str(), |record| record.exit.code == 0 && record.task == request.task)?
-            .record;
-    let protected = request.config_path.strip_prefix(&request.project_root).ok().and_then(|path| path.to_str());
-    let staged = outputs::stage(&OutputsRequest {
-        merged: root.as_fd(),
-        upper: upper.as_fd(),
-        workdir: &request.settings.sandbox.workdir,
-        patterns: &request.settings.outputs,
-        project: &request.project_root,
-        protected,
-        run_id: id,
-        journals: &store.project_dir(&project)?,
-        last: last.as_ref().map_or(&[], |record| record.outputs.as_slice()),
-    })?;
-    Ok(staged.commit()?)
-}
-
-fn undeclared(request: &Request, prepared: &Prepared, upper: &OwnedFd) -> Result<Changes, SandboxError> {
-    let settings = &request.settings;
-    let workdir = &settings.sandbox.workdir;
-    let existed = |path: &str| {
-        let Ok(path) = GuestPath::new(path) else { return false };
-        let below = path.as_str().strip_prefix(workdir.as_str()).and_then(|below| below.strip_prefix('/'));
-        below.is_some_and(|below| prepared.manifest.has(below))
-            || prepared.below_root.iter().any(|manifest| manifest.has(path.relative()))
-    };
-    // What every command may fill; but the project is never ignored, wherever it stands.
-    let own = ["/tmp", "/dev", "/proc", env::home(settings.sandbox.uid)];
-    let ignored: Vec<_> = own
-        .map(|path| GuestPath::new(path).expect("a constant path"))
-        .into_iter()
-        .filter(|path| !workdir.is_within(path))
-        .collect();
-    Ok(changes::changes(&ChangesRequest {
-        upper: upper.as_fd(),
-        existed: &existed,
-        inputs: &prepared.manifest,
-        workdir,
-        outputs: &settings.outputs,
-        ignored: &ignored,
-    })?)
+/// The caller's standard output and standard error.
+pub(super) fn callers_streams() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok((io::stdout().as_fd().try_clone_to_owned()?, io::stderr().as_fd().try_clone_to_owned()?))
 }

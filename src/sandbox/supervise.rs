@@ -3,11 +3,11 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use super::SandboxError;
 use super::launch::Init;
 use super::message::{LENGTH, List, Message, Request};
-use super::network::{Network, Tell};
-use super::relay::{Relay, RelayError};
+use super::network::Network;
+use super::relay::{Copied, Relay, RelayError};
+use super::{News, SandboxError, Tell};
 use crate::net::Event;
 use crate::record::Stream;
 use crate::sys::clone::WaitStatus;
@@ -75,8 +75,12 @@ pub struct Remains {
     pub stdout: Stream,
     /// What went to standard error.
     pub stderr: Stream,
+    /// Copies of standard output and standard error, where they were asked for.
+    pub copies: Option<(Copied, Copied)>,
     /// Whether SIGINT came.
     pub interrupted: bool,
+    /// Whether any signal was passed on to the command.
+    pub disturbed: bool,
 }
 
 /// A supervised sandbox.
@@ -90,6 +94,8 @@ pub struct Supervisor<'a> {
     upper: Option<OwnedFd>,
     deadline: Option<Instant>,
     interrupts: u32,
+    /// The command was sent a signal.
+    disturbed: bool,
     /// What the network's relay said and the user was not told yet.
     heard: Vec<Event>,
     /// Until when that may wait for the end of a line; none when there is nothing to tell.
@@ -135,6 +141,7 @@ impl<'a> Supervisor<'a> {
             upper: None,
             deadline: limit.map(|limit| Instant::now() + limit),
             interrupts: 0,
+            disturbed: false,
             heard: Vec::new(),
             held_back: None,
             verdict: None,
@@ -171,7 +178,7 @@ impl<'a> Supervisor<'a> {
             self.speak(terminal, tell);
             self.watch_clock();
         }
-        self.heard.drain(..).for_each(|event| tell(&event));
+        self.heard.drain(..).for_each(|event| tell(&News::Network(&event)));
         self.init.wait();
         let (stdout, stderr) = match &self.carried {
             Some(carried) => {
@@ -179,13 +186,19 @@ impl<'a> Supervisor<'a> {
             }
             None => (Stream::default(), Stream::default()),
         };
+        let copies = self
+            .carried
+            .as_mut()
+            .and_then(|carried| Some((carried.stdout.take_copy()?, carried.stderr.as_mut()?.take_copy()?)));
         Ok(Remains {
             end: self.verdict.unwrap_or(End::Vanished),
             root: self.root.take(),
             upper: self.upper.take(),
             stdout,
             stderr,
+            copies,
             interrupted: self.interrupts > 0,
+            disturbed: self.disturbed,
         })
     }
 
@@ -205,7 +218,7 @@ impl<'a> Supervisor<'a> {
         if self.terminal.is_some() {
             terminal.paused();
         }
-        self.heard.drain(..).for_each(|event| tell(&event));
+        self.heard.drain(..).for_each(|event| tell(&News::Network(&event)));
         if let Some(master) = &self.terminal {
             terminal.resumed(master);
         }
@@ -257,6 +270,7 @@ impl<'a> Supervisor<'a> {
                 if number == signal::INT {
                     self.interrupts += 1;
                 }
+                self.disturbed = true;
                 self.ask(Request::Signal(u8::try_from(number).unwrap_or(0)));
             }
         }

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
-use super::{MTIME, Store, StoreError, publish, publish_new};
+use super::{CopyError, MTIME, Store, StoreError, copy, publish, publish_new};
 use crate::digest::Digest;
 use crate::sys;
 
@@ -49,7 +49,7 @@ impl Variant {
 
 /// Why a file could not be taken into the store: the file's fault, or the store's.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum PutError {
+pub enum PutError {
     /// The source can't be read.
     #[error("can't read it")]
     Read(#[source] io::Error),
@@ -124,6 +124,14 @@ impl Store {
         self.put_rest(source, variant, buffer)
     }
 
+    /// Stores what `source` has to give, as a file that is not executable.
+    ///
+    /// # Errors
+    /// When `source` can't be read, or the store can't be written; nothing is left behind then.
+    pub(crate) fn put_reader(&self, source: &mut dyn Read, buffer: &mut Vec<u8>) -> Result<Digest, PutError> {
+        self.put_stream(source, Variant::input(false), buffer)
+    }
+
     /// Stores the first chunk, which is in `buffer`, and what follows it in `source`.
     fn put_rest(&self, source: &mut dyn Read, variant: Variant, buffer: &mut Vec<u8>) -> Result<Digest, PutError> {
         if buffer.len() < CHUNK {
@@ -140,6 +148,58 @@ impl Store {
         }
         let digest = Digest { hash: hasher.finalize().into(), size };
         Ok(self.keep(temp, digest, variant)?)
+    }
+
+    /// Stores a copy of `file`, whose content is known to have this digest; holes stay holes.
+    ///
+    /// # Errors
+    /// When the content turns out to be another one, or the store can't be written; nothing is left behind then.
+    pub(crate) fn put_known(&self, file: &File, digest: &Digest, executable: bool) -> Result<(), PutError> {
+        let variant = Variant::input(executable);
+        if is_whole(&self.blob_path(digest, variant, 0), digest, executable) {
+            return Ok(());
+        }
+        let mut temp = self.temp_file()?;
+        match copy(file, temp.as_file_mut(), &mut vec![0; CHUNK]) {
+            Ok(copied) if copied == *digest => {}
+            Ok(_) => return Err(PutError::Read(io::Error::other("it changed while it was copied"))),
+            Err(CopyError::Read(error)) => return Err(PutError::Read(error)),
+            Err(CopyError::Write(error)) => return Err(StoreError::io("write", temp.path())(error).into()),
+        }
+        self.keep(temp, *digest, variant)?;
+        Ok(())
+    }
+
+    /// Copies a stored blob into `to`, an empty file, hashing it; `false` when it is not there or damaged, and `to` holds
+    /// anything then.
+    ///
+    /// # Errors
+    /// When `to` can't be written.
+    pub(crate) fn copy_blob(
+        &self,
+        digest: &Digest,
+        executable: bool,
+        to: &mut File,
+        buffer: &mut [u8],
+    ) -> io::Result<bool> {
+        let Ok(from) = self.open_blob(digest, executable) else { return Ok(false) };
+        match copy(&from, to, buffer) {
+            Ok(copied) => Ok(copied == *digest),
+            Err(CopyError::Read(_)) => Ok(false),
+            Err(CopyError::Write(error)) => Err(error),
+        }
+    }
+
+    /// Removes a blob that is damaged though it looks whole, so that it is stored again.
+    ///
+    /// # Errors
+    /// When it is there and can't be removed.
+    pub(crate) fn discard_blob(&self, digest: &Digest, executable: bool) -> Result<(), StoreError> {
+        let path = self.blob_path(digest, Variant::input(executable), 0);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", &path)(error)),
+            _ => Ok(()),
+        }
     }
 
     /// Gives a finished file its name, unless the store has it already.
@@ -181,6 +241,14 @@ impl Store {
             Ok(metadata) if looks_whole(&metadata, digest, executable) => Ok(file),
             _ => Err(missing()),
         }
+    }
+
+    /// Opens a stored blob, every byte of it checked; `None` when it is not there or damaged.
+    pub(crate) fn open_checked(&self, digest: &Digest, executable: bool) -> Option<File> {
+        let mut file = self.open_blob(digest, executable).ok()?;
+        let found = hash_file(&mut file, &mut Vec::new()).ok()?;
+        file.rewind().ok()?;
+        (found == *digest).then_some(file)
     }
 
     /// The content of a blob, hashed while it is read; `None` when it is not there whole, or is other bytes.

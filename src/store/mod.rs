@@ -42,6 +42,7 @@ use crate::sys;
 
 pub mod actions;
 mod blobs;
+mod copy;
 mod delta;
 pub(crate) mod frame;
 mod hold;
@@ -51,7 +52,9 @@ pub mod past;
 pub mod records;
 mod trees;
 
-pub(crate) use blobs::{Family, PutError, Variant, hash_file};
+pub use blobs::PutError;
+pub(crate) use blobs::{Family, Variant, hash_file};
+pub(crate) use copy::{CopyError, copy};
 pub use hold::Held;
 pub use trees::Layers;
 
@@ -271,7 +274,7 @@ impl Store {
     }
 
     /// `tmp/`, made when there is none; the first call of a process removes what dead processes left in it.
-    fn temp_dir(&self) -> Result<PathBuf, StoreError> {
+    pub(crate) fn temp_dir(&self) -> Result<PathBuf, StoreError> {
         let dir = self.dir.join("tmp");
         if self.swept.get().is_none() {
             make_private_dir(&dir)?;

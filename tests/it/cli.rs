@@ -146,7 +146,6 @@ fn wrong_usage_is_125_with_one_message_on_standard_error() {
         (&["run"], "no command and no task is given"),
         (&["run", "--"], "no command and no task is given"),
         (&["run", "--keeep", "true"], "unexpected argument '--keeep'"),
-        (&["run", "--force", "true"], "`--force` is not available yet in this version"),
         (&["pool", "start", "--size", "0"], "0 is not in 1..=1024"),
         (&["pool", "warm"], "the following required arguments were not provided"),
         (&["cache", "gc"], "`sbx cache` is not available yet in this version"),

@@ -18,7 +18,7 @@ fn json(ended: &Ended) -> Value {
 
 /// A run of `script`, which says "ready" and then lasts until somebody ends it.
 fn lasting(project: &Project, script: &str) -> Live {
-    let mut live = project.sh(&format!("{script}\necho ready; while :; do sleep 0.05; done")).start();
+    let mut live = project.sh_anew(&format!("{script}\necho ready; while :; do sleep 0.05; done")).start();
     live.wait_for_line("ready");
     live
 }
@@ -96,7 +96,7 @@ fn running_sandboxes_are_listed_and_those_that_ended_are_not() {
     assert!(listed(&project).is_empty());
     let scratch = || fs::read_dir(project.beside("cache/scratch")).expect("the scratch directories").count();
     assert!(scratch() > 0);
-    project.run(["true"]).ok();
+    project.run_anew(["true"]).ok();
     assert_eq!(scratch(), 0);
 }
 
@@ -105,8 +105,8 @@ fn a_kept_or_failed_run_leaves_nothing_that_is_listed() {
     need!(Sandbox);
     let project = Project::new();
     project.sbx(["run", "--keep", "--", "true"]).ok();
-    project.run(["no-such-program"]).code(127);
-    project.sh("exit 3").code(3);
+    project.run_anew(["no-such-program"]).code(127);
+    project.sh_anew("exit 3").code(3);
     assert!(listed(&project).is_empty());
     for kept in fs::read_dir(project.beside("cache/kept-scratch")).expect("what was kept") {
         let kept = kept.expect("an entry").path();
@@ -119,7 +119,7 @@ fn hostile_words_steer_no_terminal_and_are_valid_json() {
     need!(Sandbox);
     let project = Project::new();
     let hostile = "\u{1b}[2J\u{9b}31m\nforged line\u{202e}\r\"\\";
-    let mut live = project.run(["sh", "-c", "echo ready; while :; do sleep 0.05; done", hostile]).start();
+    let mut live = project.run_anew(["sh", "-c", "echo ready; while :; do sleep 0.05; done", hostile]).start();
     live.wait_for_line("ready");
     assert_eq!(only(&project)["command"][3].as_str(), Some(hostile));
     let table = project.sbx(["ps"]).ok();
@@ -221,7 +221,7 @@ fn what_does_not_run_is_not_found_and_what_is_meant_must_be_one() {
     need!(Sandbox);
     let project = Project::new();
     project.sbx(["ns", "nonsense"]).code(125).stderr_has("no sandbox `nonsense` is running").stderr_has("sbx ps");
-    project.run(["true"]).ok();
+    project.run_anew(["true"]).ok();
     let report = project.sbx(["diff", "--json"]).ok();
     let id = json(&report)["id"].as_str().expect("an id").to_owned();
     project.sbx(["ns", &id]).code(125).stderr_has(&format!("the run `{id}` is over")).stderr_has("sbx ps");
@@ -320,7 +320,7 @@ fn streams_and_exit_codes_are_those_of_run() {
 fn what_is_written_inside_is_the_run_s() {
     need!(Sandbox);
     let project = Project::new().config("outputs = ['out']");
-    let mut live = project.sh("echo ready; until test -e /tmp/go; do sleep 0.02; done; cat out").start();
+    let mut live = project.sh_anew("echo ready; until test -e /tmp/go; do sleep 0.02; done; cat out").start();
     live.wait_for_line("ready");
     enter(&project, &["sh", "-c", "echo entered > out && touch /tmp/go"]).ok();
     live.end().code(0).stdout("entered\n");

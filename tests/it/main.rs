@@ -4,6 +4,7 @@
 mod support;
 
 mod again;
+mod cache;
 mod cache_care;
 mod cli;
 mod clients;
@@ -27,5 +28,5 @@ mod servers;
 mod threats;
 mod threats_net;
 mod traffic;
-mod world;
 mod why;
+mod world;

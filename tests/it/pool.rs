@@ -74,7 +74,8 @@ fn origin(project: &Project, run: Run) -> String {
 /// A run whose record is all that comes on standard error.
 fn reporting(project: &Project, flags: &[&str], command: &[&str]) -> Run {
     let script = "exec 3>&2 2>/dev/null; exec \"$@\"";
-    let base = ["-c", script, "sh", sbx().to_str().expect("UTF-8"), "run", "-q", "--report", "fd:3"].map(str::to_owned);
+    let base = ["-c", script, "sh", sbx().to_str().expect("UTF-8"), "run", "--no-cache", "-q", "--report", "fd:3"]
+        .map(str::to_owned);
     let rest = flags.iter().chain(&["--"]).chain(command).map(|word| (*word).to_owned());
     project.command("sh").args(base).args(rest)
 }
@@ -88,7 +89,7 @@ fn origin_of_true(project: &Project) -> String {
 fn from_pool(project: &Project, command: &[&str]) -> Ended {
     let mut last = None;
     eventually("a run takes a namespace of the pool's", || {
-        let ended = project.sbx(["run", "-v", "--"]).args(command).end();
+        let ended = project.sbx(["run", "--no-cache", "-v", "--"]).args(command).end();
         let pooled = ended.stderr.contains("net namespace pool\n");
         last = Some(ended);
         pooled
@@ -228,20 +229,20 @@ fn a_run_takes_a_namespace_that_nobody_had() {
     // All at once: the kernel gives the numbers of those that are gone away again.
     let script = r#"names=$(readlink /proc/self/ns/net /proc/self/ns/user); trap 'echo "$names"; exit 0' TERM
         echo up; while :; do sleep 0.1; done"#;
-    let mut runs: Vec<_> = (0..6).map(|_| project.sh(script).start()).collect();
+    let mut runs: Vec<_> = (0..6).map(|_| project.sh_anew(script).start()).collect();
     runs.iter_mut().for_each(|run| run.wait_for_line("up"));
     runs.iter().for_each(|run| run.signal("TERM"));
     let seen: BTreeSet<_> = runs.into_iter().map(|run| run.end().code(0).stdout).collect();
     assert_eq!(seen.len(), 6, "handed out twice: {seen:?}");
     assert!(pool.figure("handed_out") > 0);
     eventually("the table of times says so", || {
-        project.sbx(["run", "--timing", "true"]).ok().stderr.contains("net namespace: pool\n")
+        project.sbx(["run", "--no-cache", "--timing", "true"]).ok().stderr.contains("net namespace: pool\n")
     });
     eventually("the record says so", || origin_of_true(&project) == "pool");
     let before = pool.figure("handed_out");
     assert_eq!(origin(&project, reporting(&project, &["--no-pool"], &["true"])), "fresh");
-    project.sbx(["run", "--no-pool", "--timing", "true"]).ok().stderr_has("net namespace: fresh");
-    project.sbx(["run", "--timing", "host"]).ok().stderr_has("net namespace: host");
+    project.sbx(["run", "--no-cache", "--no-pool", "--timing", "true"]).ok().stderr_has("net namespace: fresh");
+    project.sbx(["run", "--no-cache", "--timing", "host"]).ok().stderr_has("net namespace: host");
     assert_eq!(pool.figure("handed_out"), before);
 }
 
@@ -288,7 +289,7 @@ fn from_inside_a_pooled_and_a_fresh_namespace_are_the_same() {
     let project = with_netprobe(Project::new(), "");
     let _pool = Pool::start(&project, 2);
     let pooled = from_pool(&project, &["sh", "-c", script]).code(0).stdout;
-    let fresh = project.sbx(["run", "--no-pool", "--", "sh", "-c", script]).ok().stdout;
+    let fresh = project.sbx(["run", "--no-cache", "--no-pool", "--", "sh", "-c", script]).ok().stdout;
     assert!(pooled.lines().count() > 500 && pooled.contains("lo 127.0.0.1 flags 49"), "{pooled}");
     for (pooled, fresh) in pooled.lines().zip(fresh.lines()) {
         assert_eq!(pooled, fresh);
@@ -323,13 +324,13 @@ fn nothing_of_one_run_is_in_the_next() {
         let pool = Pool::start(&project, 1);
         from_pool(&project, &["sh", "-c", "./netprobe litter; ./netprobe traces"]).code(0).stdout_has("waiting 1");
         // What would need privilege is refused, also to uid 0.
-        project.run(["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]).end().stderr_has("sh:");
+        project.run_anew(["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]).end().stderr_has("sh:");
         for _ in 0..3 {
             from_pool(&project, &["./netprobe", "traces"]).stdout(none);
         }
         // And while another run is in its namespace.
         pool.filled();
-        let mut live = project.run(["./netprobe", "litter", "stay"]).start();
+        let mut live = project.run_anew(["./netprobe", "litter", "stay"]).start();
         live.wait_for_line("littered");
         from_pool(&project, &["./netprobe", "traces"]).stdout(none);
         live.signal("TERM");
@@ -355,7 +356,7 @@ fn nothing_of_the_pool_is_in_reach_from_inside() {
     let script = "set -- $(ls /proc/1/fd 2>/dev/null || echo a b); echo $#; readlink /proc/1/fd/*";
     from_pool(&project, &["sh", "-c", script]).stdout("2\n");
     // Whoever mounts the runtime directory shows the socket; the pool does not answer those inside.
-    let asked = project.run(["./netprobe", "ask", "/run/outside/sbx/pool.sock"]).end();
+    let asked = project.run_anew(["./netprobe", "ask", "/run/outside/sbx/pool.sock"]).end();
     assert!(["0 bytes\n", "recv: ECONNRESET\n", "send: EPIPE\n"].contains(&asked.stdout.as_str()), "{asked:?}");
     assert!(pool.figure("refused") > refused);
 }
@@ -368,7 +369,7 @@ fn a_sandbox_from_the_pool_dies_with_sbx() {
     let word = "98765.125";
     for _ in 0..4 {
         pool.filled();
-        let mut live = project.sh(&format!("echo up; exec sleep {word}")).start();
+        let mut live = project.sh_anew(&format!("echo up; exec sleep {word}")).start();
         live.wait_for_line("up");
         live.child().kill().expect("it can be killed");
         live.status();
@@ -380,7 +381,7 @@ fn a_sandbox_from_the_pool_dies_with_sbx() {
     let mut random = 99_u64;
     for _ in 0..60 {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let mut live = project.command(&copy).args(["run", "--", "sleep", word]).start_silent();
+        let mut live = project.command(&copy).args(["run", "--no-cache", "--", "sleep", word]).start_silent();
         std::thread::sleep(Duration::from_micros((random >> 33) % 15_000));
         live.child().kill().expect("it can be killed");
         live.status();
@@ -447,12 +448,12 @@ impl Drop for Impostor {
 fn falls_back(project: &Project, why: &str) {
     assert_eq!(origin_of_true(project), "fresh");
     eventually(why, || {
-        let ended = project.sbx(["run", "-v", "true"]).ok();
+        let ended = project.sbx(["run", "--no-cache", "-v", "true"]).ok();
         assert!(ended.stderr.contains("net namespace fresh ("), "{}", ended.stderr);
         ended.stderr.contains(&format!("net namespace fresh ({why})"))
     });
     // Nothing is said of it otherwise.
-    assert_eq!(project.sbx(["run", "true"]).ok().stderr, "");
+    assert_eq!(project.sbx(["run", "--no-cache", "true"]).ok().stderr, "");
 }
 
 #[test]
@@ -580,7 +581,7 @@ fn what_is_no_fresh_pair_of_the_caller_s_is_thrown_away() {
         });
         let why = if count == 2 { "the pool's namespaces are not fit" } else { "the pool speaks another language" };
         eventually(what, || {
-            let ended = project.sbx(["run", "-v", "true"]).ok();
+            let ended = project.sbx(["run", "--no-cache", "-v", "true"]).ok();
             assert!(ended.stderr.contains("net namespace fresh ("), "{what}: {}", ended.stderr);
             ended.stderr.contains(&format!("net namespace fresh ({why})"))
         });
@@ -705,7 +706,7 @@ fn killing_the_pool_while_fifty_runs_start_hurts_none() {
     let pid = pool.pid();
     let mut runs = Vec::new();
     for number in 0..50 {
-        runs.push(project.run(["echo", &number.to_string()]).start());
+        runs.push(project.run_anew(["echo", &number.to_string()]).start());
         if number == 20 {
             kill("KILL", pid);
         }
@@ -728,7 +729,7 @@ fn sixty_runs_leave_the_pool_as_it_was() {
     let as_few_as_ever = || fs::read_dir(format!("/proc/{pid}/fd")).expect("its descriptors").count() == 7 + 2 * 4;
     eventually("it has what it needs", as_few_as_ever);
     for _ in 0..10 {
-        let runs: Vec<_> = (0..6).map(|_| project.run(["true"]).start_silent()).collect();
+        let runs: Vec<_> = (0..6).map(|_| project.run_anew(["true"]).start_silent()).collect();
         assert!(runs.into_iter().all(|run| run.status().success()));
     }
     pool.filled();

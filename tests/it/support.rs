@@ -253,6 +253,16 @@ impl Project {
         self.run(["sh", "-c", script])
     }
 
+    /// `sbx run --no-cache -- ARGS`: for a command that is to run each time.
+    pub(crate) fn run_anew<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Run {
+        self.sbx(["run", "--no-cache", "--"]).args(args)
+    }
+
+    /// `sbx run --no-cache -- sh -c SCRIPT`.
+    pub(crate) fn sh_anew(&self, script: &str) -> Run {
+        self.run_anew(["sh", "-c", script])
+    }
+
     /// `sbx ARGS` in the project directory, with an environment of a few known variables.
     pub(crate) fn sbx<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Run {
         self.command(sbx()).args(args)

@@ -314,6 +314,10 @@ fn order_and_times_mean_nothing() {
         File::options().write(true).open(fixture.path(path)).unwrap().set_modified(time).unwrap();
         assert_eq!(fixture.digest(), before, "{manager}");
     }
+    let fixture = Fixture::of("rpm");
+    let before = fixture.digest();
+    drop(execute(&fixture, "UPDATE Packages SET hnum = 1000 - hnum"));
+    assert_eq!(fixture.digest(), before, "rpm");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use super::select::Selection;
 use super::staging::{StagedEntry, Staging};
 use crate::path::{RelPath, printable};
 use crate::record::Output;
+use crate::store::{PutError, Store};
 use crate::sys::beneath::{self, Kind, Status};
 
 /// Outputs that are complete in the staging and wait to be put in their places. Dropped, they never were.
@@ -36,6 +37,35 @@ impl Staged {
         Self(Some(Ready { staging, selection, found, last: last.to_vec() }))
     }
 
+    /// What the command made, sorted by path.
+    pub fn outputs(&self) -> Vec<Output> {
+        let mut outputs: Vec<_> = self.0.iter().flat_map(|ready| ready.found.outputs().cloned()).collect();
+        outputs.sort_by(|one, other| one.path.cmp(&other.path));
+        outputs
+    }
+
+    /// Paths that the patterns select and the command left as they were, sorted.
+    pub fn unchanged(&self) -> Vec<String> {
+        let Some(ready) = &self.0 else { return Vec::new() };
+        let made: HashSet<&str> = ready.found.outputs().map(|output| output.path.as_str()).collect();
+        ready.found.present.iter().filter(|path| !made.contains(path.as_str())).cloned().collect()
+    }
+
+    /// Puts the content of every file that was made into `store`.
+    ///
+    /// # Errors
+    /// When one can't be read or stored.
+    pub(crate) fn store(&self, store: &Store) -> Result<(), PutError> {
+        let Some(ready) = &self.0 else { return Ok(()) };
+        for StagedEntry { output, slot } in &ready.found.staged {
+            let digest = output.digest.as_ref().and_then(|digest| digest.parse().ok());
+            let (Some(slot), Some(digest)) = (slot, digest) else { continue };
+            let file = beneath::open_file(&ready.staging.directories.new, slot.name()).map_err(PutError::Read)?;
+            store.put_known(&file, &digest, output.executable)?;
+        }
+        Ok(())
+    }
+
     /// Puts everything in its place, replacing what is there, and removes what the last run made and this one did not.
     /// Returns what came back, sorted by path.
     ///
@@ -51,7 +81,10 @@ impl Staged {
         // While there is a journal, the staging that it speaks of must stay as it is.
         staging.remove = !matches!(done, Err(OutputError::Undo { .. })) && entry.remove().is_ok();
         done?;
-        Ok(found.staged.into_iter().map(|entry| entry.output).collect())
+        let staged = found.staged.into_iter().map(|entry| entry.output);
+        let mut outputs: Vec<_> = staged.chain(found.in_place).collect();
+        outputs.sort_by(|one, other| one.path.cmp(&other.path));
+        Ok(outputs)
     }
 }
 

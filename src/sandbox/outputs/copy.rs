@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{File, Permissions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,37 +13,47 @@ use sha2::{Digest as _, Sha256};
 
 use super::select::{Deciding, Selection};
 use super::staging::{StagedEntry, Staging};
-use super::{OutputError, Refusal, Request};
+use super::{Finished, OutputError, Refusal, Request};
 use crate::digest::Digest;
 use crate::path::{RelPath, STAGING_PREFIX, printable};
 use crate::record::Output;
+use crate::store::{CopyError, copy};
 use crate::sys::beneath::{self, Kind, LONGEST_PATH, Status};
-use crate::sys::sparse::next_data;
 
 /// Read and written at once, in bytes.
-const BUFFER: usize = 256 * 1024;
+pub(super) const BUFFER: usize = 256 * 1024;
 
 /// What the patterns selected.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// What the command wrote, in staging.
     pub(super) staged: Vec<StagedEntry>,
+    /// What a kept result holds and the project has already.
+    pub(super) in_place: Vec<Output>,
     /// Every selected path that exists inside, staged or not.
     pub(super) present: BTreeSet<String>,
+}
+
+impl Found {
+    /// What the command made.
+    pub(super) fn outputs(&self) -> impl Iterator<Item = &Output> {
+        self.staged.iter().map(|entry| &entry.output).chain(&self.in_place)
+    }
 }
 
 /// Finds what is selected and copies it into the staging.
 pub(super) fn collect(
     request: &Request<'_>,
+    sandbox: &Finished<'_>,
     selection: &Selection,
     staging: &mut Staging,
 ) -> Result<Found, OutputError> {
     let mut seen = vec![false; selection.len()];
     let mut found = Found::default();
-    if let Some(workdir) = open_workdir(request)? {
+    if let Some(workdir) = open_workdir(sandbox)? {
         let mut walk = Walk {
             workdir,
-            written: open_written(request)?,
+            written: open_written(sandbox)?,
             protected: request.protected,
             selection,
             staging,
@@ -61,19 +71,19 @@ pub(super) fn collect(
     if patterns.is_empty() { Ok(found) } else { Err(OutputError::Missing { patterns }) }
 }
 
-fn open_workdir(request: &Request<'_>) -> Result<Option<OwnedFd>, OutputError> {
-    match beneath::open_hostile_directory(request.merged, request.workdir.relative()) {
+fn open_workdir(sandbox: &Finished<'_>) -> Result<Option<OwnedFd>, OutputError> {
+    match beneath::open_hostile_directory(sandbox.merged, sandbox.workdir.relative()) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
-        Err(source) => Err(OutputError::Read { path: request.workdir.to_string(), source }),
+        Err(source) => Err(OutputError::Read { path: sandbox.workdir.to_string(), source }),
         Ok(workdir) => Ok(Some(workdir)),
     }
 }
 
 /// The working directory in the upper layer; `None` when nothing was written below it.
-fn open_written(request: &Request<'_>) -> Result<Option<OwnedFd>, OutputError> {
-    match beneath::open_hostile_directory(request.upper, request.workdir.relative()) {
+fn open_written(sandbox: &Finished<'_>) -> Result<Option<OwnedFd>, OutputError> {
+    match beneath::open_hostile_directory(sandbox.upper, sandbox.workdir.relative()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(OutputError::Read { path: request.workdir.to_string(), source }),
+        Err(source) => Err(OutputError::Read { path: sandbox.workdir.to_string(), source }),
         Ok(written) => Ok(Some(written)),
     }
 }
@@ -155,11 +165,8 @@ impl Walk<'_> {
         let text = str::from_utf8(path).ok().filter(|text| RelPath::new(text).is_ok());
         let text = text.ok_or_else(|| refused(Refusal::Name))?;
         if self.is_written(path)? {
-            if text.starts_with(STAGING_PREFIX) {
-                return Err(refused(Refusal::Reserved));
-            }
-            if self.protected.is_some_and(|protected| one_holds_the_other(protected, text)) {
-                return Err(refused(Refusal::Protected));
+            if let Some(reason) = refusal(text, self.protected) {
+                return Err(refused(reason));
             }
             let entry = copy(self, text)?;
             self.found.staged.push(entry);
@@ -190,8 +197,7 @@ impl Walk<'_> {
             Err(CopyError::Write(source)) => return Err(place_error(source)),
             Ok(digest) => digest,
         };
-        let mode = if executable { 0o755 } else { 0o644 };
-        to.set_permissions(Permissions::from_mode(mode)).map_err(place_error)?;
+        set_mode(&to, executable).map_err(place_error)?;
         Ok(StagedEntry { output: Output::file(path, executable, &digest), slot: Some(slot) })
     }
 
@@ -205,40 +211,21 @@ impl Walk<'_> {
     }
 }
 
+/// Why no output may have this path.
+pub(super) fn refusal(path: &str, protected: Option<&str>) -> Option<Refusal> {
+    if path.starts_with(STAGING_PREFIX) {
+        return Some(Refusal::Reserved);
+    }
+    protected.is_some_and(|protected| one_holds_the_other(protected, path)).then_some(Refusal::Protected)
+}
+
 fn one_holds_the_other(one: &str, other: &str) -> bool {
     Path::new(one).starts_with(other) || Path::new(other).starts_with(one)
 }
 
-enum CopyError {
-    Read(io::Error),
-    Write(io::Error),
-}
-
-/// Copies and hashes the whole of `from`; holes stay holes.
-///
-/// There is nothing to gain by `FICLONE` or `copy_file_range`: the content must be read for its hash, and the kernel
-/// shares no blocks between an overlay and another file system (`EXDEV`).
-fn copy(mut from: &File, to: &mut File, buffer: &mut [u8]) -> Result<Digest, CopyError> {
-    let size = from.metadata().map_err(CopyError::Read)?.len();
-    let mut hash = Sha256::new();
-    let mut done = 0;
-    while let Some(data) = next_data(from, done).map_err(CopyError::Read)? {
-        hash_zeros(&mut hash, data.start - done);
-        from.seek(SeekFrom::Start(data.start)).map_err(CopyError::Read)?;
-        to.seek(SeekFrom::Start(data.start)).map_err(CopyError::Write)?;
-        done = data.start;
-        while done < data.end {
-            let most = usize::try_from(data.end - done).unwrap_or(usize::MAX).min(buffer.len());
-            let chunk = &mut buffer[..most];
-            from.read_exact(chunk).map_err(CopyError::Read)?;
-            hash.update(&*chunk);
-            to.write_all(chunk).map_err(CopyError::Write)?;
-            done += most as u64;
-        }
-    }
-    hash_zeros(&mut hash, size - done);
-    to.set_len(size).map_err(CopyError::Write)?;
-    Ok(Digest { hash: hash.finalize().into(), size })
+/// The mode that an output's file gets in the project.
+pub(super) fn set_mode(file: &File, executable: bool) -> io::Result<()> {
+    file.set_permissions(Permissions::from_mode(if executable { 0o755 } else { 0o644 }))
 }
 
 /// The digest of all that `file` holds.
@@ -253,14 +240,5 @@ pub(super) fn hash(mut file: File) -> io::Result<Digest> {
         }
         hash.update(&buffer[..count]);
         size += count as u64;
-    }
-}
-
-fn hash_zeros(hash: &mut Sha256, mut count: u64) {
-    const ZEROS: &[u8] = &[0; 64 * 1024];
-    while count > 0 {
-        let some = usize::try_from(count).unwrap_or(usize::MAX).min(ZEROS.len());
-        hash.update(&ZEROS[..some]);
-        count -= some as u64;
     }
 }

@@ -66,14 +66,15 @@ impl World {
 
     fn stage(&self, patterns: &[&str]) -> Result<Staged, OutputError> {
         let patterns: Vec<Pattern> = patterns.iter().map(|text| pattern(text)).collect();
-        stage(&self.request(&patterns, "run"))
+        stage(&self.request(&patterns, "run"), &self.finished())
+    }
+
+    fn finished(&self) -> Finished<'_> {
+        Finished { merged: self.merged.as_fd(), upper: self.upper.as_fd(), workdir: &self.workdir }
     }
 
     fn request<'a>(&'a self, patterns: &'a [Pattern], run_id: &'a str) -> Request<'a> {
         Request {
-            merged: self.merged.as_fd(),
-            upper: self.upper.as_fd(),
-            workdir: &self.workdir,
             patterns,
             project: Box::leak(self.base.path().join("project").into_boxed_path()),
             protected: Some("sandbox.toml"),
@@ -534,7 +535,7 @@ fn prepared(world: &mut World) -> (Staging, Vec<Operation>, Slot) {
     let request = world.request(&patterns, "run");
     let selection = Selection::new(&patterns).unwrap();
     let mut staging = Staging::create(&request).unwrap();
-    let mut found = collect(&request, &selection, &mut staging).unwrap();
+    let mut found = collect(&request, &world.finished(), &selection, &mut staging).unwrap();
     let (spare, _) = staging.create_file().unwrap();
     let operations = commit::plan(&staging, &selection, &world.last, &mut found).unwrap();
     (staging, operations, spare)
@@ -679,7 +680,10 @@ fn commits_of_one_project_follow_one_another() {
             let (world, patterns) = (&world, &patterns);
             scope.spawn(move || {
                 recover(&world.project(""), &world.journals()).unwrap();
-                let outputs = stage(&world.request(patterns, &format!("run{index}"))).unwrap().commit().unwrap();
+                let outputs = stage(&world.request(patterns, &format!("run{index}")), &world.finished())
+                    .unwrap()
+                    .commit()
+                    .unwrap();
                 assert_eq!(outputs.len(), 20);
             });
         }
