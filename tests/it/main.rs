@@ -28,4 +28,5 @@ mod servers;
 mod threats;
 mod threats_net;
 mod traffic;
+mod why;
 mod world;

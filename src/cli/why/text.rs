@@ -38,9 +38,13 @@ pub(super) fn text(answer: &Answer<'_>, stats: &mut Stats<'_>, all: bool, now: S
     let reason = record.cache.reason.as_deref().map(escape);
     let looked_up = record.cache.state == Cache::MISS;
     if !looked_up && !matches!(answer.verdict, Verdict::Hit) {
-        // A run that keeps its result all the same was to be computed anew.
-        let reason = reason.as_deref().unwrap_or("it was asked for (--force)");
-        let _ = writeln!(text, "computed, and no earlier result was looked up: {reason}");
+        // Without a reason it was kept: only `--force` looks nothing up and keeps what it computes.
+        let _ = match &reason {
+            Some(reason) => {
+                writeln!(text, "computed: no earlier result was looked up, and its own is not kept: {reason}")
+            }
+            None => writeln!(text, "computed: no earlier result was looked up (--force)"),
+        };
     }
     let because = if looked_up { "computed because " } else { "" };
     let _ = match &answer.verdict {

@@ -87,14 +87,11 @@ fn the_same_action_says_why_there_was_no_result() {
     later.cache.reason = Some("-i".to_owned());
     assert_eq!(
         told_of(&later, Lost::Removed),
-        "computed, and no earlier result was looked up: -i\n\
+        "computed: no earlier result was looked up, and its own is not kept: -i\n\
          nothing differs from run other at 2026-01-02T03:04:05.000006Z\n"
     );
     later.cache.reason = None;
-    assert!(
-        told_of(&later, Lost::Removed)
-            .starts_with("computed, and no earlier result was looked up: it was asked for (--force)\n")
-    );
+    assert!(told_of(&later, Lost::Removed).starts_with("computed: no earlier result was looked up (--force)\n"));
 }
 
 #[test]
