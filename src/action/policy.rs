@@ -27,10 +27,17 @@ pub struct Policy {
     pub isolation: BTreeSet<String>,
     /// The limits that a command can see (`open_files`), by name. The time limit stands in the action.
     pub limits: BTreeMap<String, u64>,
+    /// Whether what the command writes lives in memory, which it can tell by the space that there is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub memory: bool,
     /// What stands for the content of each read-only mount, by its place inside.
     pub mounts: BTreeMap<String, ContentIdentity>,
     /// The network.
     pub network: Network,
+    /// The output patterns in their order, where a later one takes away what an earlier one selects; else nothing, for
+    /// then the order means nothing and the command's sorted output paths say it all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub output_rules: Vec<String>,
     /// Where the rest of the file system comes from.
     pub rootfs: Rootfs,
     /// The names of the writable directories that are kept between runs, by their place inside.
@@ -108,12 +115,14 @@ pub(crate) mod tests {
             hostname: "sbx".to_owned(),
             isolation: ["user", "mount", "net"].map(str::to_owned).into(),
             limits: BTreeMap::from([("open_files".to_owned(), 4096)]),
+            memory: false,
             mounts: BTreeMap::from([
                 ("/opt/b".to_owned(), ContentIdentity::Declared("gcc \"12\"".to_owned())),
                 ("/opt/a".to_owned(), ContentIdentity::Content(Digest::of(b"a").to_string())),
                 ("/opt/c".to_owned(), ContentIdentity::Metadata(Digest::of(b"c").to_string())),
             ]),
             network: Network::None,
+            output_rules: Vec::new(),
             rootfs: Rootfs::Host(BTreeMap::from([(
                 "/usr".to_owned(),
                 ContentIdentity::Packages(Digest::of(b"dpkg").to_string()),
@@ -133,9 +142,13 @@ pub(crate) mod tests {
             r#""scratch":{"/home/builder/.cache/ccache":"ccache"},"uid":1000}"#,
         ];
         assert_eq!(String::from_utf8(policy().to_bytes()).unwrap(), golden.concat());
-        let other = Policy { rootfs: Rootfs::Tree("x/1".to_owned()), network: Network::Host, ..policy() };
+        let rules = ["d/**", "!d/x"].map(str::to_owned).to_vec();
+        let rootfs = Rootfs::Tree("x/1".to_owned());
+        let other = Policy { memory: true, rootfs, network: Network::Host, output_rules: rules, ..policy() };
         let other = String::from_utf8(other.to_bytes()).unwrap();
-        assert!(other.contains(r#""network":"host","rootfs":{"tree":"x/1"},"#), "{other}");
+        assert!(other.contains(r#"},"memory":true,"mounts":{"#), "{other}");
+        let expected = r#""network":"host","output_rules":["d/**","!d/x"],"rootfs":{"tree":"x/1"},"#;
+        assert!(other.contains(expected), "{other}");
     }
 
     #[test]

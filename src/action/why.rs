@@ -102,6 +102,10 @@ pub enum Subject {
     Limit(String),
     /// The name of the kept directory at this place.
     Scratch(String),
+    /// Whether what the command writes lives in memory: `memory` or `disk`.
+    Memory,
+    /// The order of output patterns of which one takes away what another selects.
+    OutputOrder,
     /// Where the root file system comes from: `host`, or a tree's digest.
     Rootfs,
     /// The package of this name.
@@ -144,7 +148,9 @@ impl Subject {
             | Self::Uid
             | Self::Gid
             | Self::Limit(_)
-            | Self::Scratch(_) => Group::Policy,
+            | Self::Scratch(_)
+            | Self::Memory
+            | Self::OutputOrder => Group::Policy,
             Self::Rootfs | Self::Package(_) | Self::Host(_) => Group::Rootfs,
             Self::Mount(_) => Group::Mounts,
             Self::Variable(_) => Group::Environment,

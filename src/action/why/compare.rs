@@ -67,7 +67,8 @@ pub fn settings(before: &Side, after: &Side, listings: &Listings) -> Vec<Differe
 
 /// The policy's own differences, then those of the root file system, then those of the mounts.
 fn policies(before: &Policy, after: &Policy, listings: &Listings) -> Vec<Difference> {
-    let Policy { abi, gid, hostname, isolation, limits, mounts, network, rootfs, scratch, uid } = before;
+    let Policy { abi, gid, hostname, isolation, limits, memory, mounts, network, output_rules, rootfs, scratch, uid } =
+        before;
     let mut found = Vec::new();
     found.extend(single(abi, &after.abi, Subject::Abi, number));
     found.extend(members(isolation, &after.isolation, &Subject::Isolation));
@@ -77,6 +78,10 @@ fn policies(before: &Policy, after: &Policy, listings: &Listings) -> Vec<Differe
     found.extend(single(gid, &after.gid, Subject::Gid, number));
     found.extend(keyed(limits, &after.limits, Subject::Limit, |limit| Value::Number(*limit)));
     found.extend(keyed(scratch, &after.scratch, Subject::Scratch, text));
+    let place = |memory: &bool| Value::Text(if *memory { "memory" } else { "disk" }.to_owned());
+    found.extend(single(memory, &after.memory, Subject::Memory, place));
+    let order = |rules: &Vec<String>| Value::Text(rules.join(" "));
+    found.extend(single(output_rules, &after.output_rules, Subject::OutputOrder, order));
     found.extend(root_file_systems(rootfs, &after.rootfs, listings));
     found.extend(keyed(mounts, &after.mounts, Subject::Mount, identity));
     found

@@ -179,6 +179,8 @@ fn words(subject: &Subject) -> (&'static str, Option<&str>, Option<usize>) {
         Subject::Gid => ("gid", None, None),
         Subject::Limit(name) => ("limit", Some(name), None),
         Subject::Scratch(place) => ("scratch", Some(place), None),
+        Subject::Memory => ("memory", None, None),
+        Subject::OutputOrder => ("output-order", None, None),
         Subject::Rootfs => ("rootfs", None, None),
         Subject::Package(name) => ("package", Some(name), None),
         Subject::Host(path) => ("host", Some(path), None),

@@ -163,6 +163,8 @@ fn label(subject: &Subject) -> String {
         Subject::Uid => "uid".to_owned(),
         Subject::Gid => "gid".to_owned(),
         Subject::Scratch(place) => format!("scratch directory at {}", escape(place)),
+        Subject::Memory => "where what is written lives".to_owned(),
+        Subject::OutputOrder => "the order of outputs".to_owned(),
         Subject::Rootfs => "root file system".to_owned(),
         Subject::Argument(0) => "program".to_owned(),
         Subject::Argument(index) => format!("argument {index}"),
