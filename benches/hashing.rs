@@ -78,10 +78,10 @@ fn files(base: &tempfile::TempDir, empty: &Path, count: u64) {
     }
     let cache = below(base, &format!("cache-{count}"));
     // A file that is younger than the clock's granularity is not trusted; the first run after a pause trusts all.
-    time(&mut sbx(&project, &cache, &["-q", "run", "--", "true"]));
+    time(&mut sbx(&project, &cache, &["-q", "run", "--no-cache", "--", "true"]));
     std::thread::sleep(Duration::from_secs(2));
-    let run = || time(&mut sbx(&project, &cache, &["-q", "run", "--", "true"]));
-    let none = || time(&mut sbx(empty, &cache, &["-q", "run", "--", "true"]));
+    let run = || time(&mut sbx(&project, &cache, &["-q", "run", "--no-cache", "--", "true"]));
+    let none = || time(&mut sbx(empty, &cache, &["-q", "run", "--no-cache", "--", "true"]));
     let status = || time(&mut git(&project, &["status", "--short"]));
     let hash = || time(&mut sbx(&project, &cache, &["-q", "hash"]));
     let victim = project.join("d0000/f7");
@@ -118,7 +118,7 @@ fn files(base: &tempfile::TempDir, empty: &Path, count: u64) {
 
 /// The peak resident set of sbx in megabytes, read while its command still runs.
 fn peak_memory(project: &Path, cache: &Path) -> f64 {
-    let mut command = sbx(project, cache, &["-q", "run", "--", "sh", "-c", "echo ready; sleep 100"]);
+    let mut command = sbx(project, cache, &["-q", "run", "--no-cache", "--", "sh", "-c", "echo ready; sleep 100"]);
     let mut child: Child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("sbx starts");
     let mut line = String::new();
     let stdout = child.stdout.take().expect("a pipe");

@@ -90,7 +90,7 @@ fn main() {
     let bare = || time(&mut Command::new("/bin/true"));
     let with_bwrap = || time(&mut bwrap());
     let none = runtime(&base, "none");
-    let run = ["-q", "run", "--", "true"];
+    let run = ["-q", "run", "--no-cache", "--", "true"];
     let with_sbx = || time(sbx(&project, &cache, &run).env("XDG_RUNTIME_DIR", &none));
     let pool = Pool::start(&project, &cache, runtime(&base, "pool"));
     let with_pool = || time(&mut pool.sbx(&run));

@@ -13,46 +13,7 @@
 # cargo (hexyl); python3-setuptools python3-wheel python3-pytest pip (click).
 set -euo pipefail
 
-sbx=$(command -v "${SBX_BIN:-sbx}")
-if [ -n "${SBX_REAL_PROJECTS:-}" ]; then
-    base=$(realpath -m "$SBX_REAL_PROJECTS")
-else
-    base=$(mktemp -d)
-    trap 'rm -rf "$base"' EXIT
-fi
-mkdir -p "$base/sources" "$base/logs"
-
-# Runs apt-get on private directories with this machine's own sources, their source packages switched on. Without the
-# security archive: the upstream archive of a package is the same there, and mirrors of it are often incomplete.
-apt_private() {
-    local apt=$base/apt
-    mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/parts"
-    if [ -z "$(ls -A "$apt/parts")" ]; then
-        local list
-        for list in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
-            [ -f "$list" ] && sed -nE '/security/d; s/^deb /deb-src /p' "$list" > "$apt/parts/$(basename "$list" .list).list"
-        done
-        for list in /etc/apt/sources.list.d/*.sources; do
-            [ -f "$list" ] && awk 'BEGIN { RS = ""; ORS = "\n\n" } !/security/ { sub(/Types:[^\n]*/, "Types: deb-src"); print }' "$list" \
-                > "$apt/parts/$(basename "$list")"
-        done
-    fi
-    apt-get -q -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$apt/parts" \
-        -o Dir::State::lists="$apt/lists" -o Dir::Cache="$apt/cache" -o APT::Sandbox::User=root "$@"
-}
-
-# debian PACKAGE: the upstream archive of a source package, unpacked into the current directory.
-debian() {
-    local package=$1 into archive
-    into=$base/sources/debian-$package
-    if ! ls "$into"/*.orig.tar.* > /dev/null 2>&1; then
-        mkdir -p "$into"
-        [ -n "$(ls "$base/apt/lists" 2>/dev/null | grep Sources)" ] || apt_private update
-        (cd "$into" && apt_private source --download-only --only-source "$package")
-    fi
-    archive=$(ls "$into"/*.orig.tar.* | grep -v '\.asc$')
-    tar -xf "$archive" --strip-components=1
-}
+. "$(dirname "$0")/sources.sh"
 
 # crate NAME VERSION: a crate with its dependencies in vendor/, unpacked into the current directory.
 crate() {
@@ -223,7 +184,7 @@ for name; do
         log=$base/logs/$name-${checkout%%/*}
         prepare "$name" "$place" > "$log.fetch" 2>&1 &
         wait "$!" || { tail -n 30 "$log.fetch" >&2; built="no source"; break; }
-        if ! (cd "$place" && "$sbx" run build > "$log.build" 2>&1); then
+        if ! (cd "$place" && "$sbx" run --no-cache build > "$log.build" 2>&1); then
             tail -n 30 "$log.build" >&2
             built="failed ($log.build)"
             break
@@ -238,7 +199,7 @@ for name; do
             identical=no
             diff "$base/logs/$name-one.outputs" "$base/logs/$name-two.outputs" >&2 || true
         fi
-        if (cd "$base/work/one/$name" && "$sbx" run test > "$base/logs/$name.test" 2>&1); then
+        if (cd "$base/work/one/$name" && "$sbx" run --no-cache test > "$base/logs/$name.test" 2>&1); then
             tests="$("count_$name" "$base/logs/$name.test" || true) passed"
             [[ $tests =~ ^[1-9] ]] || tests="none counted"
         else

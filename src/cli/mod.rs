@@ -219,7 +219,7 @@ impl Context {
     fn prepare(&mut self, project: &Project, subject: Subject, fed: Vec<Entry>) -> Result<Prepared, Error> {
         let request = Request { fed, ..self.request(project, subject)? };
         let store = self.store()?;
-        let prepared = self.prepare_in(&store, &request, false)?;
+        let prepared = self.prepare_in(&store, &request, false).map_err(sandbox_error)?;
         self.settle(&store);
         Ok(prepared)
     }
@@ -238,7 +238,33 @@ impl Context {
         Ok(outcome)
     }
 
+    /// Prepares and runs; what turns out to be damaged in the store is made again, once.
     fn execute_in(&mut self, store: &Store, request: &Request, how: How, delivery: Delivery) -> Result<Outcome, Error> {
+        let outcome = match self.attempt(store, request, how, delivery) {
+            Err(SandboxError::DamagedLayer) => {
+                self.ui.warn("what the store keeps of the inputs was changed; it is made again");
+                self.attempt(store, request, how, delivery)
+            }
+            outcome => outcome,
+        };
+        let outcome = outcome.map_err(sandbox_error)?;
+        if let Some(origin) = outcome.origin {
+            self.ui.detail(&format!("net namespace {origin}"));
+        }
+        if let Some(reason) = &outcome.record.cache.reason {
+            self.ui.detail(&format!("not cached: {reason}"));
+        }
+        self.ui.detail(&format!("run {}, recorded", outcome.record.id));
+        Ok(outcome)
+    }
+
+    fn attempt(
+        &mut self,
+        store: &Store,
+        request: &Request,
+        how: How,
+        delivery: Delivery,
+    ) -> Result<Outcome, SandboxError> {
         // Asked for now and wanted at the launch: the answer comes while the inputs are hashed.
         let own_network = request.settings.network != crate::config::model::Network::Host;
         let pool = (how.pool && own_network).then(|| Asked::ask(&self.pool_place(store.path())));
@@ -251,23 +277,15 @@ impl Context {
             News::Damaged(what) => ui.warn(&format!("the kept result can't be replayed: {what}; it is computed again")),
         };
         let job = Job { store, request, prepared };
-        let outcome = sandbox::run(job, options, &mut tell, &mut self.clock).map_err(sandbox_error)?;
-        if let Some(origin) = outcome.origin {
-            self.ui.detail(&format!("net namespace {origin}"));
-        }
-        if let Some(reason) = &outcome.record.cache.reason {
-            self.ui.detail(&format!("not cached: {reason}"));
-        }
-        self.ui.detail(&format!("run {}, recorded", outcome.record.id));
-        Ok(outcome)
+        sandbox::run(job, options, &mut tell, &mut self.clock)
     }
 
-    fn prepare_in(&mut self, store: &Store, request: &Request, terminal: bool) -> Result<Prepared, Error> {
+    fn prepare_in(&mut self, store: &Store, request: &Request, terminal: bool) -> Result<Prepared, SandboxError> {
         self.ui.detail(&format!("configuration {}", request.config_path.display()));
         self.ui.detail(&format!("store {}", store.path().display()));
         self.ui.detail(&format!("command {}", ui::words(&request.argv)));
         let prepared = sandbox::prepare(store, request, terminal, &self.ui.progress(), &mut self.clock);
-        let prepared = prepared.map_err(sandbox_error)?;
+        let prepared = prepared?;
         self.ui.detail(&format!("inputs {} in {} entries", prepared.input_root, prepared.manifest.entries.len()));
         self.ui.detail(&format!("action {}", prepared.identity.action_digest));
         if prepared.live.without_packages {

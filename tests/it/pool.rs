@@ -131,7 +131,8 @@ fn a_pool_is_started_asked_warmed_and_stopped() {
     assert_eq!(directory.metadata().expect("the directory").mode() & 0o7777, 0o700);
     assert_eq!(directory.join("pool.sock").metadata().expect("the socket").mode() & 0o7777, 0o700);
     project.sbx(["pool", "stop"]).ok().stderr_has("the pool has ended");
-    assert!(!Path::new(&format!("/proc/{pid}")).exists() || is_zombie(pid));
+    // Its socket has ended; on a busy machine the process takes a moment longer.
+    eventually("its process is gone", || !Path::new(&format!("/proc/{pid}")).exists() || is_zombie(pid));
     assert!(!directory.join("pool.sock").exists());
     project.sbx(["pool", "status"]).code(1);
 }
