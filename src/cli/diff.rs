@@ -22,17 +22,31 @@ struct Shown<'a> {
     started: &'a str,
     exit: &'a Exit,
     outputs: &'a [Output],
-    undeclared: &'a Changes,
+    /// None when the result was replayed and the record of the run that computed it is gone.
+    undeclared: Option<&'a Changes>,
+    /// The run that computed what was replayed.
+    replayed_from: Option<&'a str>,
 }
 
 pub(super) fn run(context: &Context, typed: args::Json) -> Result<End, Error> {
     let project = context.project()?;
     let store = context.store()?;
-    let last = records::last(store.path(), ProjectKey::new(&project.config).as_str(), |_| true)?;
+    let key = ProjectKey::new(&project.config);
+    let last = records::last(store.path(), key.as_str(), |_| true)?;
     for path in &last.damaged {
         context.ui.warn(&format!("the record {} is damaged and passed over", path.display()));
     }
     let record = last.record.ok_or(Error::NoRun { task: None })?;
+    // What a replay leaves out is in the record of the run that computed it.
+    let from = record.cache.from.as_deref();
+    let computed = match from {
+        Some(from) => records::last(store.path(), key.as_str(), |record| record.id == from)?.record,
+        None => None,
+    };
+    let undeclared = match from {
+        Some(_) => computed.as_ref().map(|record| &record.undeclared),
+        None => Some(&record.undeclared),
+    };
     if typed.json {
         output::json(&Shown {
             version: VERSION,
@@ -42,15 +56,16 @@ pub(super) fn run(context: &Context, typed: args::Json) -> Result<End, Error> {
             started: &record.started,
             exit: &record.exit,
             outputs: &record.outputs,
-            undeclared: &record.undeclared,
+            undeclared,
+            replayed_from: from,
         })?;
     } else {
-        output::text(&text(&record))?;
+        output::text(&text(&record, undeclared))?;
     }
     Ok(End::Code(exit::OK))
 }
 
-fn text(record: &Record) -> String {
+fn text(record: &Record, undeclared: Option<&Changes>) -> String {
     let mut text = format!(
         "run {} at {}: {} (exit code {})\n",
         escape(&record.id),
@@ -61,6 +76,9 @@ fn text(record: &Record) -> String {
     let mut line = |words: std::fmt::Arguments<'_>| {
         let _ = writeln!(text, "{words}");
     };
+    if let Some(from) = &record.cache.from {
+        line(format_args!("replayed from run {}", escape(from)));
+    }
     if record.outputs.is_empty() {
         line(format_args!("declared: nothing was copied back"));
     } else {
@@ -73,7 +91,10 @@ fn text(record: &Record) -> String {
             (None, _) => line(format_args!("  {}", escape(&output.path))),
         }
     }
-    let Changes { added, changed, deleted, omitted } = &record.undeclared;
+    let Some(Changes { added, changed, deleted, omitted }) = undeclared else {
+        line(format_args!("undeclared: not known, for the record of that run is gone"));
+        return text;
+    };
     if added.is_empty() && changed.is_empty() && deleted.is_empty() && *omitted == 0 {
         line(format_args!("undeclared: nothing"));
         return text;

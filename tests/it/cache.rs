@@ -363,6 +363,16 @@ fn what_a_command_cannot_see_is_no_miss() {
     hit(run());
     hit(run().env("LANG", "de_DE.UTF-8").env("LC_ALL", "C").env("TZ", "Asia/Tokyo").env("NOT_PASSED", "2"));
     hit(run().env("SBX_JOBS", "7").env("SBX_COLOR", "always"));
+    hit(project
+        .command("taskset")
+        .args(["-c", "0"])
+        .args([sbx()])
+        .args(["run", "--", "sh", "-c", "cat a; date +%N"])
+        .env("PASSED", "1"));
+    // Whoever owns it: only root can give a file away.
+    let _ = std::os::unix::fs::chown(project.path("a"), Some(61234), Some(61234));
+    fs::set_permissions(project.path("a"), fs::Permissions::from_mode(0o644)).expect("chmod");
+    hit(run());
     project.write("not-an-input", "");
     project
         .write("sandbox.toml", "# another text\ninputs = [\"a\"]\n[env]\npass = ['PASSED']\n[task.t]\ncommand = ['x']");
@@ -477,6 +487,46 @@ fn plan_and_hash_know_of_needs_and_run_nothing() {
     let hash: serde_json::Value = serde_json::from_str(&hash).expect("JSON");
     assert_eq!(hash["action"], plan("test")["action"]);
     assert!(!project.has("app"));
+}
+
+// --- what is shown of the living host -------------------------------------------------------------------------------------
+
+#[test]
+fn a_mount_that_changes_under_way_is_no_base_for_a_result() {
+    need!(Sandbox);
+    let project = Project::new()
+        .config("[[mount]]\nsource = 'm'\ntarget = '/m'\n[[scratch]]\nname = 's'\ntarget = '/s'")
+        .file("m/tool", "one");
+    let script =
+        "cat /m/tool; if [ -e /s/go ]; then exit; fi; echo; echo ready; while ! [ -e /s/go ]; do sleep 0.05; done";
+    let mut live = project.sh(script).start();
+    live.wait_for_line("ready");
+    project.write("m/tool", "two");
+    fs::write(project.beside("cache").join(kept(&project)).join("go"), "").expect("it may go on");
+    live.end()
+        .code(0)
+        .stderr_has("warning: the result is not kept: what is mounted at /m changed while the command ran");
+    // What it saw was neither; now it is the second.
+    project.sh(script).ok().miss().stdout("two");
+    project.sh(script).ok().hit().stdout("two");
+    project.write("m/tool", "one");
+    project.sh(script).ok().miss().stdout("one");
+}
+
+#[test]
+fn diff_after_a_hit_tells_of_the_run_that_computed_it() {
+    need!(Sandbox);
+    let project = Project::new().config("outputs = ['o']");
+    let script = "echo 1 > o; echo 2 > undeclared";
+    project.sh(script).ok();
+    let first = project.sbx(["diff"]).ok().stdout_has("/src/undeclared").stdout_lacks("replayed");
+    let id = first.stdout.split_whitespace().nth(1).expect("an id").to_owned();
+    project.sh(script).ok().hit();
+    project.sbx(["diff"]).ok().stdout_has("/src/undeclared").stdout_has(&format!("replayed from run {id}"));
+    let other = Project::new().config("outputs = ['o']");
+    other.sh(script).env("SBX_CACHE_DIR", project.beside("cache")).ok().hit();
+    let diff = other.sbx(["diff"]).env("SBX_CACHE_DIR", project.beside("cache")).ok();
+    diff.stdout_has("undeclared: not known").stdout_lacks("/src/undeclared");
 }
 
 // --- many at once ---------------------------------------------------------------------------------------------------------------
