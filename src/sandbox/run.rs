@@ -108,6 +108,7 @@ fn execute(
     let traffic = network.stop(tell);
     let mut run = Collected::of(supervised, prepared);
     let mut keepable = admission.and_then(|()| run.judge(&request.settings));
+    let keeping = if keepable.is_ok() { store.keeping() } else { None };
     if run.failure.is_none() && run.exit.code == 0 {
         clock.phase("outputs");
         let wanted = keepable.is_ok() || options.delivery == Delivery::Store;
@@ -130,6 +131,7 @@ fn execute(
         keepable = keepable.and(Err(Uncached::Failed));
     }
     let keepable = keepable.and_then(|()| cache::keep(job, &mut run, &id, (started, took)));
+    drop(keeping);
     clock.phase("clean-up");
     (run.root, run.upper) = (None, None);
     let mut notes = run.notes();

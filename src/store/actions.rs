@@ -64,6 +64,21 @@ impl Store {
         }
     }
 
+    /// Held from before the first blob of a result is stored until the result is kept, so that nobody who removes all
+    /// blobs that nothing refers to comes between; `None` where there can be no lock.
+    pub(crate) fn keeping(&self) -> Option<File> {
+        let lock = self.keep_lock().ok()?;
+        lock.lock_shared().ok()?;
+        Some(lock)
+    }
+
+    /// The file whose lock [`Store::keeping`] shares.
+    pub(super) fn keep_lock(&self) -> Result<File, StoreError> {
+        let path = self.dir.join("keep.lock");
+        let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        opened.map_err(StoreError::io("open", &path))
+    }
+
     /// Takes the lead on `action`. When another run has it, calls `waiting` and waits for that run's end.
     ///
     /// # Errors

@@ -116,6 +116,11 @@ impl Store {
 
     fn collect(&self, limits: &Limits, watcher: &dyn Watcher) -> Result<Collected, StoreError> {
         self.sweep_gone()?;
+        // Without a grace the blobs of a result that is just being kept would go before it refers to them.
+        let alone = if limits.grace.is_zero() { Some(self.keep_lock()?) } else { None };
+        if let Some(lock) = &alone {
+            lock.lock().map_err(StoreError::io("lock", &self.dir.join("keep.lock")))?;
+        }
         let start = SystemTime::now();
         let measure = self.begin_measure()?;
         let mut census = self.census(watcher)?;
@@ -142,6 +147,7 @@ impl Store {
             census.refer(&keys, Time::MAX);
         }
         let young = self.remove_blobs(&census, cutoff, limits, start, watcher, &mut removed)?;
+        drop(alone);
         let all = layers.len() as u64;
         for (done, layer) in layers.into_iter().enumerate() {
             watcher.at("deleting", done as u64, all);
