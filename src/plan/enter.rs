@@ -42,6 +42,7 @@ pub fn build(standing: Standing, argv: &[String], terminal: bool) -> Result<Plan
     let path = environment.get("PATH").map_or("", String::as_str);
     let program = argv.first().map_or("", String::as_str);
     Ok(Plan {
+        inherited_limits: BTreeMap::new(),
         candidates: env::candidates(program, path),
         argv: argv.to_vec(),
         setup: process::confine().into(),

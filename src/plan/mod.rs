@@ -32,6 +32,8 @@ pub struct Facts {
     pub open_files: (u64, u64),
     /// The caller's hard limit of the stack size.
     pub stack: u64,
+    /// The caller's limits that the command keeps (file size, CPU time, address space, data), by name, where there are any.
+    pub inherited: BTreeMap<String, u64>,
     /// What stands at each of the `rootfs.host` paths, in the settings' order.
     pub host: Vec<HostPlace>,
     /// What stands at each mount's source, in the settings' order.
@@ -102,6 +104,8 @@ pub struct Plan {
     pub start: Vec<Step>,
     /// After how much time the command is ended.
     pub time_limit: Option<Duration>,
+    /// The caller's limits that the command keeps, by name, soft and hard, where there are any.
+    pub inherited_limits: BTreeMap<String, u64>,
     /// What comes back after exit 0, as written.
     pub outputs: Vec<String>,
     /// What stands in the lowest layer (or over an image's).
@@ -284,6 +288,7 @@ pub fn build(settings: &Settings, facts: &Facts, invocation: &Invocation) -> Res
         namespaces,
         layers,
         time_limit: settings.limits.time,
+        inherited_limits: facts.inherited.clone(),
         outputs: settings
             .outputs
             .iter()

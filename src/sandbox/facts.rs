@@ -48,6 +48,7 @@ pub fn gather(
         gid,
         open_files: process::limit(Resource::OpenFiles)?,
         stack: process::limit(Resource::Stack)?.1,
+        inherited: inherited()?,
         host: host(settings),
         mounts: mounts(settings, root),
         scratch: scratch.collect(),
@@ -68,6 +69,25 @@ pub fn host(settings: &Settings) -> Vec<HostPlace> {
 /// What stands at the source of each mount of the project at `root`.
 pub fn mounts(settings: &Settings, root: &Path) -> Vec<HostPlace> {
     settings.mounts.iter().map(|mount| source(&root.join(&mount.source))).collect()
+}
+
+/// The caller's limits that the command keeps, where there are any.
+fn inherited() -> Result<BTreeMap<String, u64>, CallError> {
+    let resources = [
+        ("address_space", Resource::AddressSpace),
+        ("cpu_time", Resource::CpuTime),
+        ("data_size", Resource::DataSize),
+        ("file_size", Resource::FileSize),
+    ];
+    let mut inherited = BTreeMap::new();
+    for (name, resource) in resources {
+        let (soft, hard) = process::limit(resource)?;
+        if soft.min(hard) < u64::MAX {
+            inherited.insert(name.to_owned(), soft);
+            inherited.insert(format!("{name}_hard"), hard);
+        }
+    }
+    Ok(inherited)
 }
 
 /// Whether anything but an empty directory stands at `place`.

@@ -69,7 +69,7 @@ fn output_rules(plan: &Plan) -> Vec<String> {
 
 /// The limits that the command begins with, soft and hard: it can ask for them (getrlimit(2)).
 fn limits(plan: &Plan) -> BTreeMap<String, u64> {
-    let mut limits = BTreeMap::new();
+    let mut limits = plan.inherited_limits.clone();
     for Limit { resource, soft, hard } in plan.limits() {
         limits.insert(resource.name().to_owned(), soft);
         limits.insert(format!("{}_hard", resource.name()), hard);

@@ -70,7 +70,7 @@ pub(super) fn attempt(
     let id = records::new_run_id(started);
     match deliver(job, delivery, &known, &id) {
         Ok(outputs) => Ok(Some(outcome(job, delivery, &known, (id, started), outputs, clock))),
-        Err(Stopped::Failed(error)) => Err(error),
+        Err(Stopped::Failed(error)) => Ok(Some(failed(job, &known, (id, started), error, clock))),
         Err(Stopped::Lost { what, digest, executable }) => {
             job.store.forget_result(action)?;
             job.store.discard_blob(&digest, executable)?;
@@ -144,6 +144,44 @@ fn carry(mut relay: Relay) -> Result<(), RelayError> {
     Ok(())
 }
 
+/// A known result that the project or the caller's streams refuse: nothing of it came back.
+fn failed(
+    job: Job<'_>,
+    known: &Known,
+    (id, started): (String, SystemTime),
+    error: SandboxError,
+    clock: &mut Phases,
+) -> Outcome {
+    clock.phase("record");
+    let message = Some(error.to_string());
+    let record = Record {
+        duration_us: clock.elapsed_us(),
+        exit: Exit { code: error.exit_code(), signal: None, reason: "failed".to_owned(), error: message },
+        phases: clock.finish(),
+        cache: origin(known),
+        ..blank(job, id, started)
+    };
+    let mut notes = Vec::new();
+    write(job, &record, &mut notes);
+    Outcome { record, origin: None, notes, made: Vec::new(), failure: Some(error), reraise: None }
+}
+
+/// Where a replayed result comes from.
+fn origin(known: &Known) -> record::Cache {
+    record::Cache {
+        state: record::Cache::HIT.to_owned(),
+        reason: None,
+        from: Some(known.run.clone()),
+        from_project: Some(known.project.clone()),
+        computed: Some(records::timestamp(computed(known))),
+        saved_us: Some(u64::try_from(known.took.as_micros()).unwrap_or(u64::MAX)),
+    }
+}
+
+fn computed(known: &Known) -> SystemTime {
+    SystemTime::UNIX_EPOCH + known.began + known.took
+}
+
 fn outcome(
     job: Job<'_>,
     delivery: Delivery,
@@ -153,8 +191,7 @@ fn outcome(
     clock: &mut Phases,
 ) -> Outcome {
     clock.phase("record");
-    let computed = SystemTime::UNIX_EPOCH + known.began + known.took;
-    let age = Duration::from_secs(started.duration_since(computed).unwrap_or_default().as_secs());
+    let age = Duration::from_secs(started.duration_since(computed(known)).unwrap_or_default().as_secs());
     let saved = Duration::from_millis(u64::try_from(known.took.as_millis()).unwrap_or(u64::MAX));
     let [age, saved] = [age, saved].map(|time| humantime::format_duration(time).to_string());
     let mut notes = vec![format!("cached, {age} old, {saved} saved")];
@@ -167,14 +204,7 @@ fn outcome(
         stderr: of(&known.stderr),
         outputs,
         phases: clock.finish(),
-        cache: record::Cache {
-            state: record::Cache::HIT.to_owned(),
-            reason: None,
-            from: Some(known.run.clone()),
-            from_project: Some(known.project.clone()),
-            computed: Some(records::timestamp(computed)),
-            saved_us: Some(u64::try_from(known.took.as_micros()).unwrap_or(u64::MAX)),
-        },
+        cache: origin(known),
         ..blank(job, id, started)
     };
     write(job, &record, &mut notes);

@@ -205,7 +205,7 @@ pub fn fixed_addresses() -> Result<(), CallError> {
     if now as libc::c_ulong == wanted { Ok(()) } else { Err(CallError::mismatch(Call::personality)) }
 }
 
-/// A resource that sbx sets a limit for.
+/// A resource with a limit (getrlimit(2)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resource {
     /// `RLIMIT_NOFILE`
@@ -214,11 +214,23 @@ pub enum Resource {
     CoreSize,
     /// `RLIMIT_STACK`
     Stack,
+    /// `RLIMIT_FSIZE`
+    FileSize,
+    /// `RLIMIT_CPU`
+    CpuTime,
+    /// `RLIMIT_AS`
+    AddressSpace,
+    /// `RLIMIT_DATA`
+    DataSize,
 }
 
 impl Resource {
     fn number(self) -> libc::__rlimit_resource_t {
         match self {
+            Self::FileSize => libc::RLIMIT_FSIZE,
+            Self::CpuTime => libc::RLIMIT_CPU,
+            Self::AddressSpace => libc::RLIMIT_AS,
+            Self::DataSize => libc::RLIMIT_DATA,
             Self::OpenFiles => libc::RLIMIT_NOFILE,
             Self::CoreSize => libc::RLIMIT_CORE,
             Self::Stack => libc::RLIMIT_STACK,

@@ -489,6 +489,36 @@ fn plan_and_hash_know_of_needs_and_run_nothing() {
     assert!(!project.has("app"));
 }
 
+#[test]
+fn limits_that_a_command_inherits_tell_runs_apart() {
+    need!(Sandbox);
+    let project = Project::new();
+    let run = |limit: &str| {
+        let script = format!("{limit}; exec \"$0\" run -- sh -c 'ulimit -v; ulimit -f; ulimit -t; ulimit -d'");
+        project.command("bash").args(["-c", &script]).args([sbx()]).ok()
+    };
+    run(":").miss().stdout("unlimited\nunlimited\nunlimited\nunlimited\n");
+    run("ulimit -v 4000000").miss().stdout("4000000\nunlimited\nunlimited\nunlimited\n");
+    run("ulimit -f 100000").miss();
+    run("ulimit -t 100").miss();
+    run("ulimit -d 4000000").miss();
+    run(":").hit().stdout("unlimited\nunlimited\nunlimited\nunlimited\n");
+    run("ulimit -v 4000000").hit();
+}
+
+#[test]
+fn a_replay_that_fails_is_recorded() {
+    need!(Sandbox);
+    let project = Project::new().config("outputs = ['d/**']");
+    let script = "mkdir d; echo 1 > d/a";
+    project.sh(script).ok();
+    fs::remove_dir_all(project.path("d")).expect("the outputs");
+    project.write("d", "the user's own");
+    project.sh(script).code(125);
+    project.sbx(["diff"]).ok().stdout_has("(exit code 125)").stdout_has("nothing was copied back");
+    assert_eq!(project.read("d"), "the user's own");
+}
+
 // --- what is shown of the living host -------------------------------------------------------------------------------------
 
 #[test]

@@ -15,6 +15,7 @@ use crate::path::{RelPath, printable};
 use crate::record::Output;
 use crate::store::{PutError, Store};
 use crate::sys::beneath::{self, Kind, Status};
+use crate::sys::event::{Signals, signal};
 
 /// Outputs that are complete in the staging and wait to be put in their places. Dropped, they never were.
 #[derive(Debug)]
@@ -74,6 +75,8 @@ impl Staged {
     pub fn commit(self) -> Result<Vec<Output>, OutputError> {
         let Some(Ready { mut staging, selection, mut found, last }) = self.0 else { return Ok(Vec::new()) };
         let lock = Lock::take(&staging.journals)?;
+        // It is short, and whoever interrupts it wants all of it or nothing: a signal has its effect when it is over.
+        let _held_back = Signals::route(&[signal::HUP, signal::INT, signal::QUIT, signal::TERM]).ok();
         journal::complete_all(&staging.directories.project, &staging.project, &lock)?;
         let operations = plan(&staging, &selection, &last, &mut found)?;
         let entry = lock.write(&staging.run_id, &operations)?;
