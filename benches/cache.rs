@@ -3,6 +3,8 @@
 //! `cargo bench --bench cache`, a minute or two. The page cache is warm for every subject.
 
 mod common;
+#[path = "common/files.rs"]
+mod files;
 
 use std::fs;
 use std::path::Path;
@@ -10,32 +12,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::{below, directory, heading, ms, ratio, row, say, sbx, side_by_side, time};
+use files::tree;
 
 const ROUNDS: usize = 15;
-
-/// Bytes that no two files share.
-fn fill(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend(state.to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
-}
-
-fn tree(at: &Path, count: u64) {
-    for index in 0..count {
-        let dir = at.join(format!("d{:04}", index / 100));
-        if index % 100 == 0 {
-            fs::create_dir_all(&dir).expect("a directory");
-        }
-        fs::write(dir.join(format!("f{index}")), fill(index + 1, 4096)).expect("a file");
-    }
-}
 
 fn outputs(base: &tempfile::TempDir) {
     let project = below(base, "outputs");

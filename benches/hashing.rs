@@ -3,6 +3,8 @@
 //! `cargo bench --bench hashing [-- COUNT…]`, several minutes. Cold means a new store; the page cache is warm for every subject.
 
 mod common;
+#[path = "common/files.rs"]
+mod files;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,34 +12,15 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{below, directory, heading, ms, ratio, row, say, sbx, side_by_side, time};
+use files::{fill, tree};
 
 const ROUNDS: usize = 15;
 const CONFIG: &str = "inputs = ['**', '!sandbox.toml']\n";
 
-/// Bytes that no two files share and that don't compress; a xorshift generator.
-fn fill(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend(state.to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
-}
-
 /// A project of `count` files of 4 KiB, a hundred a directory.
 fn project(base: &tempfile::TempDir, name: &str, count: u64) -> PathBuf {
     let project = below(base, name);
-    for index in 0..count {
-        let dir = project.join(format!("d{:04}", index / 100));
-        if index % 100 == 0 {
-            fs::create_dir(&dir).expect("a directory");
-        }
-        fs::write(dir.join(format!("f{index}")), fill(index + 1, 4096)).expect("a file");
-    }
+    tree(&project, count);
     fs::write(project.join("sandbox.toml"), CONFIG).expect("sandbox.toml");
     project
 }
@@ -60,7 +43,7 @@ fn cold(project: &Path, cache: &Path) -> Duration {
     duration
 }
 
-fn files(base: &tempfile::TempDir, empty: &Path, count: u64) {
+fn many(base: &tempfile::TempDir, empty: &Path, count: u64) {
     let project = project(base, &format!("files-{count}"), count);
     let (cache, copied) = (base.path().join("cold"), base.path().join("copied"));
     let rounds = if count > 20_000 { 1 } else { 5 };
@@ -169,7 +152,7 @@ fn main() {
     }
     heading();
     for count in counts {
-        files(&base, &empty, count);
+        many(&base, &empty, count);
     }
     large(&base);
 }
