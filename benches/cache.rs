@@ -19,7 +19,7 @@ const ROUNDS: usize = 15;
 fn outputs(base: &tempfile::TempDir) {
     let project = below(base, "outputs");
     tree(&project.join("in"), 1_000);
-    fs::write(project.join("sandbox.toml"), "inputs = ['in']\noutputs = ['out']\ngitignore = false\n").expect("sandbox.toml");
+    fs::write(project.join("sandbox.toml"), "inputs = ['in']\noutputs = ['out']\n").expect("sandbox.toml");
     let (cache, out, copied) = (base.path().join("outputs-cache"), project.join("out"), base.path().join("copied"));
     let run = || time(&mut sbx(&project, &cache, &["-q", "run", "--", "cp", "-r", "in", "out"]));
     let hit = || {

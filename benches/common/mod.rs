@@ -61,7 +61,11 @@ pub(crate) fn sbx(project: &Path, cache: &Path, args: &[&str]) -> Command {
 
 /// A new directory for the bench; it is removed when dropped.
 pub(crate) fn directory() -> tempfile::TempDir {
-    tempfile::Builder::new().prefix("sbx-bench-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory")
+    let base =
+        tempfile::Builder::new().prefix("sbx-bench-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    // Here ends the reach of the repository's ignore rules, which leave out the directory that it is in.
+    std::fs::create_dir(base.path().join(".git")).expect("a directory");
+    base
 }
 
 /// A new directory in `base`.
