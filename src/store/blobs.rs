@@ -156,7 +156,7 @@ impl Store {
     /// When the content turns out to be another one, or the store can't be written; nothing is left behind then.
     pub(crate) fn put_known(&self, file: &File, digest: &Digest, executable: bool) -> Result<(), PutError> {
         let variant = Variant::input(executable);
-        if is_whole(&self.blob_path(digest, variant, 0), digest, executable) {
+        if claim(&self.blob_path(digest, variant, 0), digest, executable) {
             return Ok(());
         }
         let mut temp = self.temp_file()?;
