@@ -259,10 +259,11 @@ fn orphans_are_reaped() {
     need!(Sandbox);
     need!(Compiler);
     let project = Project::new().probe("");
-    let zombies = "grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l";
+    // By name, for an orphan that has not run yet is no zombie now and may be one later.
+    let orphans = "grep -l '^Name:.probe' /proc/[0-9]*/status 2>/dev/null | wc -l";
     let script = format!(
-        "./probe orphans 300; tries=0; while [ $({zombies}) != 0 ] && [ $tries -lt 500 ]; do sleep 0.02; \
-         tries=$((tries+1)); done; {zombies}"
+        "./probe orphans 300; tries=0; while [ $({orphans}) != 0 ] && [ $tries -lt 1500 ]; do sleep 0.02; \
+         tries=$((tries+1)); done; {orphans}"
     );
     project.sh(&script).stdout("0\n");
 }

@@ -72,13 +72,18 @@ def resolver():
 
 
 def ask_dns(packet, tcp=False):
-    """The answer to a query: bytes."""
+    """The answer to a query: bytes. A datagram may be lost where many came before it, so it is sent again, as resolvers do."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM) as connection:
-        connection.settimeout(10)
+        connection.settimeout(30 if tcp else 5)
         connection.connect((resolver(), 53))
         if not tcp:
-            connection.send(packet)
-            return connection.recv(65535)
+            for _ in range(6):
+                connection.send(packet)
+                try:
+                    return connection.recv(65535)
+                except TimeoutError:
+                    continue
+            raise TimeoutError("no answer to a datagram")
         connection.sendall(struct.pack(">H", len(packet)) + packet)
         answer = b""
         while len(answer) < 2 or len(answer) < 2 + struct.unpack(">H", answer[:2])[0]:
