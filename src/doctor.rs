@@ -13,7 +13,7 @@ use crate::sandbox::{self, Delivery, Job, Options, Request, SandboxError, Stdin}
 use crate::store::Store;
 use crate::sys::clone::CloneFlags;
 use crate::sys::errno::CallError;
-use crate::sys::probe;
+use crate::sys::{landlock, probe};
 
 /// One thing that was tried.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -60,6 +60,7 @@ pub fn examine(cache: &Path) -> Vec<Finding> {
     ];
     findings.extend(single.map(|(name, flags)| namespace(name, probe::namespaces(flags))));
     findings.push(namespace("time namespace", probe::time_namespace()));
+    findings.push(landlock(landlock::version()));
     let impossible = "sandboxes can't be made";
     findings.push(whole("sandbox", cache, Settings::default(), (Status::Missing, impossible)));
     let memory = Sandbox { scratch: ScratchKind::Memory, ..Sandbox::default() };
@@ -88,6 +89,25 @@ fn kernel(release: &str) -> Finding {
         };
     }
     found("kernel", Status::Ok, format!("Linux {release}"))
+}
+
+/// The second wall. Without it nothing is open that the others do not close, but for one.
+fn landlock(version: u32) -> Finding {
+    let (status, detail) = match version {
+        0 => (Status::Limited, "the kernel has none, or it is switched off".to_owned()),
+        1..6 => (Status::Limited, format!("version {version}")),
+        _ => (Status::Ok, format!("version {version}")),
+    };
+    let mut finding = found("Landlock", status, detail);
+    if status == Status::Limited {
+        let sockets = "with `network.host = true`, abstract Unix sockets of the host can be reached";
+        finding.consequence = Some(match version {
+            0 | 1 => format!("there is no second wall behind the mounts and the system call filter; {sockets}"),
+            _ => sockets.to_owned(),
+        });
+        finding.fix = Some("boot Linux 6.12 or later, with `landlock` in its `lsm=` parameter".to_owned());
+    }
+    finding
 }
 
 fn namespace(name: &'static str, tried: Result<(), CallError>) -> Finding {
@@ -161,6 +181,13 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_landlock_that_is_missing_is_told_with_what_it_means() {
+        assert_eq!((landlock(7).status, landlock(6).fix), (Status::Ok, None));
+        let (old, none) = (landlock(2).consequence.unwrap(), landlock(0).consequence.unwrap());
+        assert!(!old.contains("second wall") && old.contains("abstract") && none.contains("second wall"));
+    }
 
     #[test]
     fn an_old_kernel_is_named_with_the_fix() {

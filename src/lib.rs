@@ -18,6 +18,8 @@ pub mod config;
 pub mod digest;
 pub mod doctor;
 pub mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod inputs;
 pub mod net;
 pub mod path;

@@ -147,8 +147,8 @@ mod tests {
         let identity = run().identify();
         let golden = [
             (identity.command_digest, "820898477e9c8a935e6ef331ede43a232c02beb11f4587ddb03971f1ca221a3d/114"),
-            (identity.policy_digest, "ce27cb21766ebf4d2ff1e9be34bd8c9b0855177d07c265601fe6b3b90c13d0e3/516"),
-            (identity.action_digest, "2366622258b906b21695b5604360fae77ebe1a324cf11a28f691e3893d3fb7c5/254"),
+            (identity.policy_digest, "83b0f5fa0a24e943a0d084843c636f8d9942b152ef6a3fcb00b096e400c6dd81/516"),
+            (identity.action_digest, "d7a9d69c63dc5798a63be9611b48c6fa5486af7901a7b7ab09723c95c54a099c/254"),
         ];
         for (digest, text) in golden {
             assert_eq!(digest.to_string(), text);

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// Stands for everything that this version of the sandbox does the same for every run: the fixed environment, the umask,
 /// the times, `/etc`, `/dev`, the clocks. It grows when any of that changes in a way that a command can see, and only
 /// then.
-pub const ABI: u32 = 1;
+pub const ABI: u32 = 2;
 
 /// Everything that the sandbox shows and allows besides the inputs. The fields are in the order of their names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +42,9 @@ pub struct Policy {
     pub rootfs: Rootfs,
     /// The names of the writable directories that are kept between runs, by their place inside.
     pub scratch: BTreeMap<String, String>,
+    /// The system calls that are allowed by name.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub syscalls: BTreeSet<String>,
     /// The user id inside.
     pub uid: u32,
 }
@@ -128,6 +131,7 @@ pub(crate) mod tests {
                 ContentIdentity::Packages(Digest::of(b"dpkg").to_string()),
             )])),
             scratch: texts(&[("/home/builder/.cache/ccache", "ccache")]),
+            syscalls: BTreeSet::new(),
             uid: 1000,
         }
     }
@@ -135,7 +139,7 @@ pub(crate) mod tests {
     #[test]
     fn the_canonical_form_does_not_drift() {
         let golden = [
-            r#"{"abi":1,"gid":1000,"hostname":"sbx","isolation":["mount","net","user"],"limits":{"open_files":4096},"#,
+            r#"{"abi":2,"gid":1000,"hostname":"sbx","isolation":["mount","net","user"],"limits":{"open_files":4096},"#,
             r#""mounts":{"/opt/a":{"content":"ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb/1"},"#,
             r#""/opt/b":{"declared":"gcc \"12\""},"/opt/c":{"metadata":"2e7d2c03a9507ae265ecf5b5356885a53393a2029d241394997265a1a25aefc6/1"}},"#,
             r#""network":"none","rootfs":{"host":{"/usr":{"packages":"7c81d9b601bc4d2ac702a75821dae25d92432341d98f14e2a453dbc6cbeeaacb/4"}}},"#,
@@ -144,9 +148,11 @@ pub(crate) mod tests {
         assert_eq!(String::from_utf8(policy().to_bytes()).unwrap(), golden.concat());
         let rules = ["d/**", "!d/x"].map(str::to_owned).to_vec();
         let rootfs = Rootfs::Tree("x/1".to_owned());
-        let other = Policy { memory: true, rootfs, network: Network::Host, output_rules: rules, ..policy() };
+        let syscalls = ["b", "a"].map(str::to_owned).into();
+        let other = Policy { memory: true, syscalls, rootfs, network: Network::Host, output_rules: rules, ..policy() };
         let other = String::from_utf8(other.to_bytes()).unwrap();
         assert!(other.contains(r#"},"memory":true,"mounts":{"#), "{other}");
+        assert!(other.contains(r#"},"syscalls":["a","b"],"uid":1000}"#), "{other}");
         let expected = r#""network":"host","output_rules":["d/**","!d/x"],"rootfs":{"tree":"x/1"},"#;
         assert!(other.contains(expected), "{other}");
     }

@@ -84,6 +84,8 @@ pub enum Subject {
     Abi,
     /// A word of what is isolated.
     Isolation,
+    /// A system call that is allowed by name.
+    SystemCall,
     /// The kind of network: `none`, `rules` or `host`.
     Network,
     /// A rule of `allow`.
@@ -140,6 +142,7 @@ impl Subject {
         match self {
             Self::Abi
             | Self::Isolation
+            | Self::SystemCall
             | Self::Network
             | Self::Allow
             | Self::Pin(_)

@@ -1,7 +1,7 @@
 //! From the keys as written to checked values: every value is judged where it stands, once, and a fault does not keep
 //! the others from being found. What values mean together is judged in `relate`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ pub(super) struct Layer {
     pub(super) uid: Option<u32>,
     pub(super) gid: Option<u32>,
     pub(super) scratch: Option<ScratchKind>,
+    pub(super) nested: Option<bool>,
+    pub(super) syscalls: Option<BTreeSet<String>>,
     pub(super) rootfs: Option<Root>,
     pub(super) mounts: Option<Vec<At<Mount>>>,
     pub(super) kept: Option<Vec<At<KeptScratch>>>,
@@ -66,6 +68,8 @@ impl Layer {
             uid: self.uid.or(top.uid),
             gid: self.gid.or(top.gid),
             scratch: self.scratch.or(top.scratch),
+            nested: self.nested.or(top.nested),
+            syscalls: self.syscalls.or_else(|| top.syscalls.clone()),
             rootfs: self.rootfs.or_else(|| top.rootfs.clone()),
             mounts: self.mounts.or_else(|| top.mounts.clone()),
             kept: self.kept.or_else(|| top.kept.clone()),
@@ -204,12 +208,11 @@ impl Checker<'_> {
             file::ScratchKind::Disk => ScratchKind::Disk,
             file::ScratchKind::Memory => ScratchKind::Memory,
         });
-        if let Some(at) = sandbox.nested.as_ref().filter(|at| at.value) {
-            self.unavailable("sandbox.nested", &at.span, "remove it: a command makes no user namespaces of its own");
-        }
-        if let Some(at) = &sandbox.syscalls {
-            self.unavailable("sandbox.syscalls", &at.span, "remove it");
-        }
+        layer.nested = sandbox.nested.as_ref().map(|at| at.value);
+        layer.syscalls = sandbox.syscalls.as_ref().and_then(|at| at.value.allow.as_ref()).map(|at| {
+            let name = |at| self.value("a system call of `sandbox.syscalls`", at, values::system_call);
+            at.value.iter().filter_map(name).map(str::to_owned).collect()
+        });
     }
 
     fn rootfs(&mut self, rootfs: &At<file::Rootfs>) -> Option<Root> {

@@ -82,10 +82,18 @@ section! {
         gid: Option<At<i64>>,
         /// Where what the command writes lives while it runs. Default: disk.
         scratch: Option<At<ScratchKind>>,
-        /// May the command create user namespaces. true is not available yet.
+        /// May the command create user namespaces. Default: false.
         nested: Option<At<bool>>,
-        /// System calls allowed beyond the usual ones. Not available yet.
-        syscalls: Option<At<Vec<At<String>>>>,
+        /// System calls allowed beyond the usual ones.
+        syscalls: Option<At<Syscalls>>,
+    }
+}
+
+section! {
+    /// System calls allowed beyond the usual ones.
+    Syscalls {
+        /// Their names, as syscalls(2) has them; each is allowed whatever its arguments.
+        allow: Option<At<Vec<At<String>>>>,
     }
 }
 

@@ -1,8 +1,10 @@
 //! The checked meaning of a `sandbox.toml`: plain data, every default filled in, every rule of the file held.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 pub use super::rules::{HostName, Peer, Ports, Prefix, Protocol, Publish, Rule, Rules};
 pub use super::url::{FetchUrl, Scheme};
@@ -117,6 +119,18 @@ pub struct Sandbox {
     pub gid: u32,
     /// Where the overlay's upper layer lives.
     pub scratch: ScratchKind,
+    /// What the command may call besides what every command may.
+    pub calls: Calls,
+}
+
+/// What a sandbox lets its command call besides what every command may.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Calls {
+    /// Whether it may make user namespaces, and use them.
+    pub nested: bool,
+    /// Single calls by name, whatever their arguments.
+    pub allow: BTreeSet<String>,
 }
 
 impl Default for Sandbox {
@@ -127,6 +141,7 @@ impl Default for Sandbox {
             uid: 1000,
             gid: 1000,
             scratch: ScratchKind::Disk,
+            calls: Calls::default(),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::check::Layer;
 use super::fault::{Fault, Span};
-use super::model::{Env, HostName, Limits, Network, Peer, Rootfs, Rules, Sandbox, Settings};
+use super::model::{Calls, Env, HostName, Limits, Network, Peer, Rootfs, Rules, Sandbox, Settings};
 use crate::path::GuestPath;
 
 /// The settings that `layer` comes to, defaults filled in; faults where its values contradict each other.
@@ -16,6 +16,7 @@ pub(super) fn settle(layer: &Layer, faults: &mut Vec<Fault>) -> Settings {
         uid: layer.uid.unwrap_or(default.uid),
         gid: layer.gid.unwrap_or(default.gid),
         scratch: layer.scratch.unwrap_or(default.scratch),
+        calls: Calls { nested: layer.nested.unwrap_or_default(), allow: layer.syscalls.clone().unwrap_or_default() },
     };
     let rootfs = layer.rootfs.as_ref().map(|root| root.rootfs.clone()).unwrap_or_default();
     targets(layer, &rootfs, &sandbox.workdir, faults);

@@ -4,6 +4,8 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use syscalls::{aarch64, x86_64};
+
 use crate::digest::parse_hex;
 use crate::path::{GuestPath, RelPath, STAGING_PREFIX};
 
@@ -177,6 +179,21 @@ pub(super) fn absolute_path(text: &str) -> Result<PathBuf, Bad> {
 
 /// The most open files that a kernel can be set to allow (`sysctl_nr_open_max` in fs/file.c).
 const OPEN_FILES_MAX: i64 = 2_147_483_584;
+
+/// The name of a system call on any machine that sbx filters calls on.
+pub(super) fn system_call(name: &str) -> Result<&str, Bad> {
+    if name.parse::<x86_64::Sysno>().is_ok() || name.parse::<aarch64::Sysno>().is_ok() {
+        return Ok(name);
+    }
+    let alike = |known: &&str| strsim::damerau_levenshtein(known, name) <= 2;
+    let known = x86_64::Sysno::iter().map(|call| call.name());
+    let bad = Bad::new(format!("is {name:?}, which is no system call"));
+    let nearest = known.filter(alike).min_by_key(|known| strsim::damerau_levenshtein(known, name));
+    Err(match nearest {
+        Some(nearest) => bad.hint(format!("did you mean {nearest:?}?")),
+        None => bad.hint("syscalls(2) lists their names, such as \"io_uring_setup\""),
+    })
+}
 
 /// A limit of open files: descriptors 0, 1 and 2 are open from the start.
 pub(super) fn open_files(number: i64) -> Result<u64, Bad> {

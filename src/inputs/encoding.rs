@@ -1,6 +1,6 @@
 //! A manifest as bytes, for the store.
 
-use super::{Entry, Manifest, Node};
+use super::{Entry, Manifest, Node, path_order};
 use crate::digest::Digest;
 use crate::store::frame::{Reader, put_text};
 
@@ -30,12 +30,19 @@ impl Manifest {
         body
     }
 
-    /// `None` when `body` is not an encoded manifest.
+    /// `None` when `body` is not an encoded manifest: its paths must be normal ones, in order, and none below another.
     pub(crate) fn decode(body: &[u8]) -> Option<Self> {
         let mut reader = Reader(body);
-        let mut entries = Vec::new();
+        let mut entries: Vec<Entry> = Vec::new();
         while !reader.is_empty() {
             let path = reader.text()?.to_owned();
+            let comes_after = |last: &Entry| {
+                path_order(&last.path, &path).is_lt()
+                    && !path.strip_prefix(&last.path).is_some_and(|below| below.starts_with('/'))
+            };
+            if path.split('/').any(|name| matches!(name, "" | "." | "..")) || !entries.last().is_none_or(comes_after) {
+                return None;
+            }
             let node = match reader.bytes()? {
                 [kind @ (FILE | EXECUTABLE)] => {
                     let digest = Digest { hash: reader.bytes()?, size: reader.u64()? };

@@ -16,6 +16,8 @@ mod compare;
 mod encoding;
 mod fault;
 mod fetch;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod gitignore;
 mod hash;
 pub mod host;

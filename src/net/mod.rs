@@ -10,6 +10,8 @@ use crate::record::{Blocked, Connection};
 
 mod answers;
 mod dns;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod inside;
 mod ledger;
 mod listen;

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::calls::Calls;
 use super::skeleton::Skeleton;
-use super::step::Limit;
+use super::step::{Landlock, Limit};
 use super::{Plan, PlanError, env, process};
 use crate::path::GuestPath;
 
@@ -16,6 +17,10 @@ pub struct Standing {
     pub environment: BTreeMap<String, String>,
     /// The limits that it began with.
     pub limits: Vec<Limit>,
+    /// What it may call besides the usual.
+    pub calls: Calls,
+    /// What is to be given up by Landlock.
+    pub landlock: Option<Landlock>,
     /// The caller's own hard limits of the same resources, in the same order.
     pub hard_limits: Vec<u64>,
     /// For a terminal: what the caller's is called, if that is known.
@@ -27,7 +32,7 @@ pub struct Standing {
 /// # Errors
 /// When an argument can't be one.
 pub fn build(standing: Standing, argv: &[String], terminal: bool) -> Result<Plan, PlanError> {
-    let Standing { directory, mut environment, mut limits, hard_limits, terminal_name } = standing;
+    let Standing { directory, mut environment, mut limits, calls, landlock, hard_limits, terminal_name } = standing;
     if argv.iter().any(|argument| argument.contains('\0')) {
         return Err(PlanError::Nul);
     }
@@ -45,8 +50,8 @@ pub fn build(standing: Standing, argv: &[String], terminal: bool) -> Result<Plan
         inherited_limits: BTreeMap::new(),
         candidates: env::candidates(program, path),
         argv: argv.to_vec(),
-        setup: process::confine().into(),
-        start: process::start(&directory, &limits, terminal),
+        setup: process::confine(calls).into(),
+        start: process::start(&directory, &limits, landlock, terminal),
         environment,
         directory,
         namespaces: Vec::new(),
@@ -68,6 +73,8 @@ mod tests {
             directory: GuestPath::new("/src/sub").unwrap(),
             environment: [("PATH".to_owned(), "/a:/b".to_owned()), ("TERM".to_owned(), "set".to_owned())].into(),
             limits: vec![limit(Resource::CoreSize, 0, 0), limit(Resource::OpenFiles, 1024, 4096)],
+            calls: Calls { nested: true, ..Calls::default() },
+            landlock: Some(Landlock { own_sockets: true }),
             hard_limits: vec![u64::MAX, 512],
             terminal_name: Some("vt100".to_owned()),
         }
@@ -76,7 +83,8 @@ mod tests {
     #[test]
     fn whoever_enters_gives_up_what_the_command_has_given_up() {
         let plan = build(standing(), &["make".to_owned()], false).unwrap();
-        assert_eq!(plan.setup, process::confine());
+        assert_eq!(plan.setup, process::confine(Calls { nested: true, ..Calls::default() }));
+        assert!(plan.start.contains(&Step::Landlock(Landlock { own_sockets: true })));
         assert!(plan.setup.contains(&Step::DropCapabilities) && plan.setup.contains(&Step::ForbidNewPrivileges));
         assert!(plan.start.contains(&Step::EnterDirectory(GuestPath::new("/src/sub").unwrap())));
         assert_eq!((plan.start.first(), plan.start.last()), (Some(&Step::BeginSession), Some(&Step::Execute)));

@@ -2,9 +2,11 @@
 //!
 //! `sbx plan` prints the plan, tests read it, the action's digest is made from it, and the child executes it.
 
+pub mod calls;
 pub mod enter;
 pub mod env;
 pub mod explain;
+pub mod filter;
 pub mod network;
 pub mod process;
 pub mod skeleton;
@@ -18,8 +20,9 @@ use serde::Serialize;
 
 use crate::config::model::{DEFAULT_HOST_PATHS, Network, Rootfs, ScratchKind, Settings};
 use crate::path::{GuestPath, RelPath};
+use calls::Calls;
 use skeleton::{Place, Skeleton};
-use step::{Bind, Expect, Ids, Limit, Step};
+use step::{Bind, Expect, Ids, Landlock, Limit, Step};
 
 /// What the plan has to know of this machine and this caller.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -46,6 +49,8 @@ pub struct Facts {
     pub rootfs_top: BTreeMap<String, bool>,
     /// Whether that rootfs has something at the working directory, where only the inputs may stand.
     pub rootfs_in_workdir: bool,
+    /// The version of the kernel's Landlock; 0 without.
+    pub landlock: u32,
 }
 
 /// What stands at a path of the host.
@@ -119,6 +124,18 @@ impl Plan {
         self.start.iter().filter_map(|step| if let Step::Limit(limit) = step { Some(*limit) } else { None }).collect()
     }
 
+    /// What the command may call besides the usual.
+    pub fn calls(&self) -> Calls {
+        let calls =
+            self.setup.iter().find_map(|step| if let Step::FilterCalls(calls) = step { Some(calls) } else { None });
+        calls.cloned().unwrap_or_default()
+    }
+
+    /// What the command gives up by Landlock.
+    pub fn landlock(&self) -> Option<Landlock> {
+        self.start.iter().find_map(|step| if let Step::Landlock(landlock) = step { Some(*landlock) } else { None })
+    }
+
     /// What holds inside when every step has succeeded, one word each: the new namespaces, then the other walls.
     pub fn isolation(&self) -> Vec<String> {
         let namespaces = self.namespaces.iter().map(|namespace| format!("{}-namespace", namespace.name()));
@@ -129,6 +146,9 @@ impl Plan {
             Step::ForbidNewPrivileges => Some("no-new-privileges"),
             Step::DropCapabilities => Some("no-capabilities"),
             Step::HideInit => Some("hidden-init"),
+            Step::FilterCalls(_) => Some("filtered-calls"),
+            Step::Landlock(Landlock { own_sockets: false }) => Some("landlock"),
+            Step::Landlock(Landlock { own_sockets: true }) => Some("landlock-sockets"),
             Step::BeginSession => Some("own-session"),
             Step::FixAddresses => Some("fixed-addresses"),
             _ => None,
@@ -214,6 +234,8 @@ pub enum PlanError {
     RootfsWorkdir { workdir: GuestPath },
     #[error("`limits.open_files` is {wanted}, but the caller's own hard limit is {hard}")]
     OpenFiles { wanted: u64, hard: u64 },
+    #[error("`sandbox.nested` can't be granted to root: the command would be the system's root for /proc/sys")]
+    NestedRoot,
     #[error("an argument holds a NUL byte")]
     Nul,
 }
@@ -233,6 +255,7 @@ impl PlanError {
             Self::KernelPlace { .. } => {
                 Some("the sandbox has a /proc and a /dev of its own; name something else".into())
             }
+            Self::NestedRoot => Some("run sbx as an ordinary user".into()),
             Self::Nul => None,
         }
     }
@@ -256,6 +279,10 @@ pub fn build(settings: &Settings, facts: &Facts, invocation: &Invocation) -> Res
         return Err(PlanError::Nul);
     }
     let sandbox = &settings.sandbox;
+    // /proc must be writable for it (see `setup`), and root may write what it guards there without any capability.
+    if sandbox.calls.nested && facts.uid == 0 {
+        return Err(PlanError::NestedRoot);
+    }
     let directory =
         invocation.below.as_ref().map_or_else(|| sandbox.workdir.clone(), |below| sandbox.workdir.join(below));
     let mut skeleton = skeleton::standard(sandbox.uid, sandbox.gid, &sandbox.hostname, &settings.network)?;
@@ -283,7 +310,12 @@ pub fn build(settings: &Settings, facts: &Facts, invocation: &Invocation) -> Res
         argv: invocation.argv.clone(),
         environment,
         setup: setup(settings, facts, binds),
-        start: process::start(&directory, &process::limits(settings, facts)?, invocation.terminal),
+        start: process::start(
+            &directory,
+            &process::limits(settings, facts)?,
+            landlock(settings, facts),
+            invocation.terminal,
+        ),
         directory,
         namespaces,
         layers,
@@ -318,21 +350,30 @@ fn setup(settings: &Settings, facts: &Facts, binds: Vec<Bind>) -> Vec<Step> {
             steps.push(Step::OpenLowPorts);
         }
     }
-    steps.extend([
-        Step::StartClocksAtZero,
-        Step::ForbidUserNamespaces,
-        Step::MakeMountsPrivate,
-        Step::MountRoot { memory: sandbox.scratch == ScratchKind::Memory },
-    ]);
+    let nested = sandbox.calls.nested;
+    steps.push(Step::StartClocksAtZero);
+    if !nested {
+        steps.push(Step::ForbidUserNamespaces);
+    }
+    steps.extend([Step::MakeMountsPrivate, Step::MountRoot { memory: sandbox.scratch == ScratchKind::Memory }]);
     steps.extend(binds.into_iter().map(Step::Bind));
     steps.extend([
-        Step::MountProc,
+        // Whoever makes a user namespace writes its id maps there, and may mount a fresh one only where none is read-only
+        // (mount_too_revealing() of fs/namespace.c).
+        Step::MountProc { writable: nested },
         Step::MountTerminals,
         Step::MountSharedMemory { bytes: SHARED_MEMORY },
         Step::EnterRoot,
     ]);
-    steps.extend(process::confine());
+    steps.extend(process::confine(sandbox.calls.clone()));
     steps
+}
+
+/// Where the kernel has it. Version 1 would refuse to rename across directories; who may mount in user namespaces of its own
+/// can't give mounts up.
+fn landlock(settings: &Settings, facts: &Facts) -> Option<Landlock> {
+    let own_sockets = settings.network == Network::Host && facts.landlock >= 6;
+    (facts.landlock >= 2 && !settings.sandbox.calls.nested).then_some(Landlock { own_sockets })
 }
 
 /// Every bind mount, parents before children, with its mount point in the skeleton.

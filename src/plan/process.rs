@@ -1,6 +1,7 @@
 //! What holds for every process that begins in a sandbox, be it by `run` or by `enter`.
 
-use super::step::{Limit, Resource, Step};
+use super::calls::Calls;
+use super::step::{Landlock, Limit, Resource, Step};
 use super::{Facts, PlanError};
 use crate::config::model::Settings;
 use crate::path::GuestPath;
@@ -14,8 +15,8 @@ const OPEN_FILES: u64 = 1024;
 const OPEN_FILES_HARD: u64 = 524_288;
 
 /// What the parent of a command does when it is inside and has nothing more to set up: it gives up all privilege, and
-/// with it that of every child.
-pub fn confine() -> [Step; 6] {
+/// with it that of every child. The filter comes last: it refuses some of the steps before it.
+pub fn confine(calls: Calls) -> [Step; 7] {
     [
         Step::SetUmask,
         Step::JoinOwnKeyring,
@@ -23,11 +24,12 @@ pub fn confine() -> [Step; 6] {
         Step::DropCapabilities,
         Step::BeginSession,
         Step::HideInit,
+        Step::FilterCalls(calls),
     ]
 }
 
 /// What a command's process does; all privilege is gone already. Its limits come last: they are not ours to meet.
-pub fn start(directory: &GuestPath, limits: &[Limit], terminal: bool) -> Vec<Step> {
+pub fn start(directory: &GuestPath, limits: &[Limit], landlock: Option<Landlock>, terminal: bool) -> Vec<Step> {
     let mut steps = vec![
         Step::BeginSession,
         if terminal { Step::TakeTerminal } else { Step::PlaceStreams },
@@ -36,6 +38,7 @@ pub fn start(directory: &GuestPath, limits: &[Limit], terminal: bool) -> Vec<Ste
         Step::ResetSignals,
         Step::CloseDescriptors,
     ];
+    steps.extend(landlock.map(Step::Landlock));
     steps.extend(limits.iter().copied().map(Step::Limit));
     steps.push(Step::Execute);
     steps

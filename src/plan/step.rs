@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::calls::Calls;
 use crate::path::GuestPath;
 
 /// One step; the order in the plan is the order of execution.
@@ -47,8 +48,11 @@ pub enum Step {
     },
     /// Bind one place of the host.
     Bind(Bind),
-    /// Mount a fresh, read-only procfs at `/proc`.
-    MountProc,
+    /// Mount a fresh procfs at `/proc`.
+    MountProc {
+        /// Whether it can be written to, as far as the command may: only who makes user namespaces has to.
+        writable: bool,
+    },
     /// Mount an own devpts at `/dev/pts`.
     MountTerminals,
     /// Mount a tmpfs at `/dev/shm`.
@@ -70,6 +74,10 @@ pub enum Step {
     DropCapabilities,
     /// Close PID 1 to inspection from inside.
     HideInit,
+    /// Refuse the system calls that a build has no use for.
+    FilterCalls(Calls),
+    /// Give up by Landlock what the mounts and the filter refuse too.
+    Landlock(Landlock),
     /// Begin a session without a terminal: PID 1 one of its own, the command another.
     BeginSession,
     /// Make the sandbox's own terminal the controlling one and the standard streams.
@@ -86,6 +94,14 @@ pub enum Step {
     CloseDescriptors,
     /// Execute the command.
     Execute,
+}
+
+/// What a command gives up by Landlock: making device nodes, changing mounts, tracing who is outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Landlock {
+    /// And connecting to abstract Unix sockets of others, where the host's network would show them.
+    pub own_sockets: bool,
 }
 
 /// The one user and group that exist inside.
@@ -203,7 +219,8 @@ impl Step {
                 bind.target,
                 if bind.writable { "" } else { " (read-only)" }
             ),
-            Self::MountProc => "mount a fresh /proc".into(),
+            Self::MountProc { writable: false } => "mount a fresh /proc".into(),
+            Self::MountProc { writable: true } => "mount a fresh, writable /proc".into(),
             Self::MountTerminals => "mount /dev/pts".into(),
             Self::MountSharedMemory { bytes } => format!("mount /dev/shm ({} MiB)", bytes >> 20),
             Self::EnterRoot => "enter the new root and drop the old one".into(),
@@ -220,6 +237,20 @@ impl Step {
             Self::ForbidNewPrivileges => "forbid new privileges".into(),
             Self::DropCapabilities => "empty the capability sets".into(),
             Self::HideInit => "close PID 1 to inspection".into(),
+            Self::FilterCalls(calls) => {
+                let mut text = "filter the system calls".to_owned();
+                if calls.nested {
+                    text += ", those for user namespaces allowed";
+                }
+                if !calls.allow.is_empty() {
+                    text += &format!(", {} allowed", calls.allow.iter().cloned().collect::<Vec<_>>().join(", "));
+                }
+                text
+            }
+            Self::Landlock(Landlock { own_sockets: false }) => "restrict the command by Landlock".into(),
+            Self::Landlock(Landlock { own_sockets: true }) => {
+                "restrict the command by Landlock, abstract sockets too".into()
+            }
             Self::BeginSession => "begin a session".into(),
             Self::TakeTerminal => "take the sandbox's terminal".into(),
             Self::PlaceStreams => "place the standard streams".into(),

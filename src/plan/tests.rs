@@ -57,9 +57,9 @@ fn the_order_of_the_set_up_is_fixed() {
     let place = |wanted: &Step| plan.setup.iter().position(|step| step == wanted).unwrap();
     assert!(matches!(plan.setup[0], Step::MapIds(Ids { uid: 1000, gid: 1000, host_uid: 7, host_gid: 8 })));
     assert!(place(&Step::MakeMountsPrivate) < place(&Step::MountRoot { memory: false }));
-    assert!(place(&Step::MountProc) < place(&Step::EnterRoot));
+    assert!(place(&Step::MountProc { writable: false }) < place(&Step::EnterRoot));
     assert!(place(&Step::EnterRoot) < place(&Step::DropCapabilities));
-    assert_eq!(plan.setup.last(), Some(&Step::HideInit));
+    assert_eq!(plan.setup.last(), Some(&Step::FilterCalls(Calls::default())));
     assert_eq!(plan.start.last(), Some(&Step::Execute));
 }
 

@@ -269,11 +269,13 @@ fn status(bytes: &[u8]) -> Option<Status> {
         failure,
     ] = numbers;
     let failure = match failure.to_le_bytes() {
-        [0, ..] => None,
-        [_, call, _, _, a, b, c, d] => {
-            let errno = Errno(i32::from_le_bytes([a, b, c, d]));
+        [0, 0, 0, 0, 0, 0, 0, 0] => None,
+        [1, call, 0, 0, a, b, c, d] => {
+            let number = i32::from_le_bytes([a, b, c, d]);
+            let errno = (number > 0).then_some(Errno(number))?;
             Some(CallError { call: Call::from_number(call)?, errno })
         }
+        _ => return None,
     };
     Some(Status {
         pid: u32::try_from(pid).ok()?,

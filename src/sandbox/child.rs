@@ -13,7 +13,7 @@ use crate::plan::step::Expect;
 use crate::sys::clone::{self, exit_now};
 use crate::sys::errno::{Call, CallError, Errno};
 use crate::sys::mount::{self, MountFlags};
-use crate::sys::{event, fdpass, ns, process, pty};
+use crate::sys::{event, fdpass, landlock, ns, process, pty, seccomp};
 
 /// What PID 1 is called inside.
 const INIT_NAME: &CStr = c"sbx-init";
@@ -169,6 +169,8 @@ fn execute(op: &Op, program: &Program, state: &mut State, control: BorrowedFd<'_
             process::set_name(INIT_NAME)?;
             process::undumpable()
         }
+        Op::FilterCalls(filter) => seccomp::install(filter),
+        Op::Landlock { own_sockets } => landlock::restrict(*own_sockets),
         Op::BeginSession => process::new_session(),
         Op::TakeTerminal => match &state.terminal {
             Some(pair) => {

@@ -202,6 +202,10 @@ fn standing(running: &Running, command: Process, wanted: Wanted<'_>) -> Result<S
         directory: GuestPath::new(&entry.cwd).map_err(|_| EnterError::Damaged { id: id() })?,
         environment: environment.into_iter().collect::<BTreeMap<_, _>>(),
         limits: entry.limits.clone(),
+        calls: entry.calls.clone(),
+        // A process behind Landlock can't look at one behind another (landlock(7)), and who enters comes to look. The mounts and
+        // the filter hold without it; sockets of the host do not.
+        landlock: entry.landlock.filter(|landlock| landlock.own_sockets),
         hard_limits: hard_limits.collect::<Result<_, _>>().map_err(SandboxError::Kernel)?,
         terminal_name: wanted.terminal_name.map(str::to_owned),
     })

@@ -11,6 +11,7 @@ use crate::inputs::{Manifest, Node};
 use crate::path::GuestPath;
 use crate::plan::{Facts, HostPlace};
 use crate::sys::errno::CallError;
+use crate::sys::landlock;
 use crate::sys::process::{self, Resource};
 
 /// Where a project's kept scratch directories live, by name.
@@ -54,6 +55,7 @@ pub fn gather(
         scratch: scratch.collect(),
         resolver,
         rootfs_top: rootfs.map(top_names).unwrap_or_default(),
+        landlock: landlock::version(),
         rootfs_in_workdir: rootfs.is_some_and(|rootfs| has_below(rootfs, &settings.sandbox.workdir)),
     })
 }

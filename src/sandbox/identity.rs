@@ -58,6 +58,7 @@ fn policy(plan: &Plan, settings: &Settings, live: &Live, rootfs: Option<Digest>)
             .iter()
             .map(|scratch| (scratch.target.as_str().to_owned(), scratch.name.clone()))
             .collect(),
+        syscalls: sandbox.calls.allow.clone(),
         uid: sandbox.uid,
     }
 }

@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::plan::step::Limit;
+use crate::plan::calls::Calls;
+use crate::plan::step::{Landlock, Limit};
 use crate::store::records;
 use crate::sys::proc::{self, Process};
 
 /// The version of the file below. Another sbx may be another version.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The file's name in the scratch directory.
 pub const NAME: &str = "run.json";
@@ -56,6 +57,10 @@ pub struct Entry {
     pub pid_namespace: u64,
     /// The limits that the command began with.
     pub limits: Vec<Limit>,
+    /// What it may call besides the usual.
+    pub calls: Calls,
+    /// What it has given up by Landlock.
+    pub landlock: Option<Landlock>,
 }
 
 /// A process, not to be mistaken for a later one with the same id.
@@ -94,6 +99,10 @@ pub struct Announcement<'a> {
     pub init: i32,
     /// The limits that the command begins with.
     pub limits: Vec<Limit>,
+    /// What it may call besides the usual.
+    pub calls: Calls,
+    /// What it gives up by Landlock.
+    pub landlock: Option<Landlock>,
 }
 
 /// Tells others of the run whose scratch directory is `scratch`. They can do without: what fails here fails no run.
@@ -113,6 +122,8 @@ pub fn announce(scratch: &Path, announcement: Announcement<'_>) {
         init,
         pid_namespace,
         limits: announcement.limits,
+        calls: announcement.calls,
+        landlock: announcement.landlock,
     };
     let temporary = scratch.join("run.json.new");
     let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).and_then(|mut file| {
@@ -306,6 +317,8 @@ mod tests {
             started: "2026-11-24T23:07:14.000000Z",
             init,
             limits: Vec::new(),
+            calls: Calls::default(),
+            landlock: None,
         };
         announce(&scratch.path(), announcement);
         scratch
@@ -414,6 +427,8 @@ mod tests {
             init: ProcessName { pid: 1, start: 0 },
             pid_namespace: 0,
             limits: Vec::new(),
+            calls: Calls::default(),
+            landlock: None,
         };
         let running = ["20261124-230714-000001-3fa2", "20261124-230715-000002-3fb2"]
             .map(|id| Running { entry: entry(id), processes: None });

@@ -110,7 +110,7 @@ pub enum OutputError {
         /// Why.
         source: io::Error,
     },
-    /// A file would replace a directory that a pattern reaches only by a wildcard, and not all in it is the last run's.
+    /// A file would replace a directory, and not all in it is the last run's.
     #[error("the output `{path}` is a directory in the project and holds `{file}`, which the last run did not make")]
     Occupied {
         /// The directory, relative to the project.

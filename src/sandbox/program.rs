@@ -7,11 +7,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::path::GuestPath;
-use crate::plan::step::{Expect, Limit, Resource, Step};
-use crate::plan::{Namespace, Plan};
+use crate::plan::calls::{Calls, Machine};
+use crate::plan::step::{Expect, Landlock, Limit, Resource, Step};
+use crate::plan::{Namespace, Plan, filter};
 use crate::sys::clone::CloneFlags;
 use crate::sys::mount::MountFlags;
 use crate::sys::process::{self, ArgumentArea, Clock, StringArray};
+use crate::sys::seccomp::Instruction;
 
 /// One operation of the interpreter: a [`Step`] with its data in the kernel's form.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ pub enum Op {
     ForbidNewPrivileges,
     DropCapabilities,
     HideInit,
+    FilterCalls(Vec<Instruction>),
+    Landlock { own_sockets: bool },
     BeginSession,
     TakeTerminal,
     PlaceStreams,
@@ -201,10 +205,10 @@ fn op(step: &Step, places: &Places<'_>) -> io::Result<Op> {
                 no_exec: false,
             },
         },
-        Step::MountProc => mounted(
+        Step::MountProc { writable } => mounted(
             "proc",
             "proc",
-            MountFlags { read_only: true, ..closed },
+            MountFlags { read_only: !writable, ..closed },
             String::new(),
             Some(crate::sys::mount::PROC_MAGIC),
         )?,
@@ -231,6 +235,8 @@ fn op(step: &Step, places: &Places<'_>) -> io::Result<Op> {
         Step::ForbidNewPrivileges => Op::ForbidNewPrivileges,
         Step::DropCapabilities => Op::DropCapabilities,
         Step::HideInit => Op::HideInit,
+        Step::FilterCalls(calls) => Op::FilterCalls(filter(calls)),
+        Step::Landlock(Landlock { own_sockets }) => Op::Landlock { own_sockets: *own_sockets },
         Step::BeginSession => Op::BeginSession,
         Step::TakeTerminal => Op::TakeTerminal,
         Step::PlaceStreams => Op::PlaceStreams,
@@ -240,6 +246,16 @@ fn op(step: &Step, places: &Places<'_>) -> io::Result<Op> {
         Step::CloseDescriptors => Op::CloseDescriptors,
         Step::Execute => Op::Execute,
     })
+}
+
+fn filter(calls: &Calls) -> Vec<Instruction> {
+    let plain = |code: filter::Instruction| Instruction {
+        code: code.code,
+        jump_true: code.jump_true,
+        jump_false: code.jump_false,
+        value: code.value,
+    };
+    filter::program(Machine::OWN, calls).into_iter().map(plain).collect()
 }
 
 fn root_mount(places: &Places<'_>, memory: bool) -> io::Result<RootMount> {

@@ -97,7 +97,7 @@ pub fn cause(step: Option<&Step>, error: CallError, machine: &Machine) -> Option
         (Call::clone3, Errno::EUSERS) => Some("user namespaces are nested too deeply (at most 32 levels)".into()),
         (_, Errno::EBADE) => Some(mismatch(error.call)),
         _ => match step? {
-            Step::MountProc if refused && machine.proc_covered => Some(
+            Step::MountProc { .. } if refused && machine.proc_covered => Some(
                 "parts of /proc are covered by other mounts, as container engines do; the kernel then allows no fresh \
                  /proc: start the container with `--security-opt systempaths=unconfined` (docker) or \
                  `--security-opt unmask=ALL` (podman)"
@@ -108,6 +108,9 @@ pub fn cause(step: Option<&Step>, error: CallError, machine: &Machine) -> Option
                  `--security-opt systempaths=unconfined`"
                     .into(),
             ),
+            Step::FilterCalls(_) if error.errno == Errno::EINVAL => {
+                Some("this kernel has no system call filters (CONFIG_SECCOMP_FILTER)".into())
+            }
             Step::MountRoot { .. } => root_cause(error),
             Step::Bind(bind) => bind_cause(error, bind),
             _ if refused && machine.filtered => Some(CONTAINER.to_owned()),
@@ -201,6 +204,6 @@ mod tests {
         assert_eq!(hint(Call::clone3, Errno::EPERM, &Machine::default()), "");
         let covered = Machine { proc_covered: true, ..Machine::default() };
         let error = CallError { call: Call::mount, errno: Errno::EPERM };
-        assert!(cause(Some(&Step::MountProc), error, &covered).unwrap().contains("systempaths"));
+        assert!(cause(Some(&Step::MountProc { writable: false }), error, &covered).unwrap().contains("systempaths"));
     }
 }

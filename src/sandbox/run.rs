@@ -289,6 +289,8 @@ fn announce(launch: &Launch<'_>, init: i32) {
         started: &records::timestamp(launch.started),
         init,
         limits: plan.limits(),
+        calls: plan.calls(),
+        landlock: plan.landlock(),
     };
     live::announce(&launch.scratch.path(), announcement);
 }

@@ -49,6 +49,8 @@ pub mod care;
 mod copy;
 mod delta;
 pub(crate) mod frame;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod hold;
 mod layer;
 mod look;

@@ -85,9 +85,9 @@ macro_rules! calls {
     };
 }
 calls! {
-    bind capset chdir chmod clone clone3 close_range dup2 execve fchdir fork fstat fstatfs ioctl keyctl listen
-    mkdirat mmap mount mount_setattr move_mount open open_tree openat2 personality pidfd_open pipe2 pivot_root poll prctl read
-    recvmsg sendmsg setdomainname setgroups sethostname setns setrlimit setsid setsockopt signalfd sigprocmask
+    bind capset chdir chmod clone clone3 close_range dup2 execve fchdir fork fstat fstatfs ioctl keyctl landlock_add_rule
+    landlock_create_ruleset landlock_restrict_self listen mkdirat mmap mount mount_setattr move_mount open open_tree openat2 personality pidfd_open pipe2 pivot_root poll prctl read
+    recvmsg seccomp sendmsg setdomainname setgroups sethostname setns setrlimit setsid setsockopt signalfd sigprocmask
     socket socketpair umount2 unshare waitid write
 }
 

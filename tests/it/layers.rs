@@ -8,7 +8,8 @@ use crate::support::root;
 
 /// The modules from the top down. A module imports only from the lines below its own, and from its own line where
 /// `SIDEWAYS` says so.
-const LAYERS: [&[&str]; 9] = [
+const LAYERS: [&[&str]; 10] = [
+    &["fuzzing"],
     &["cli", "error"],
     &["ui"],
     &["doctor"],

@@ -104,3 +104,24 @@ fn the_readme_has_its_two_commands() {
     let commands: Vec<_> = blocks(&readme).into_iter().filter(|block| block.info == "sh ci").collect();
     assert_eq!(commands.len(), 2, "one that builds and runs an example, one that passes all tests");
 }
+
+#[test]
+fn every_known_failure_names_tests_that_there_are() {
+    let text = fs::read_to_string(root().join("docs/SECURITY.md")).expect("docs/SECURITY.md");
+    let mut next = 1;
+    for line in text.lines() {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [_, number, _, tests, result, _] = cells[..] else { continue };
+        if number.parse() != Ok(next) {
+            continue;
+        }
+        next += 1;
+        assert!(!result.is_empty() && tests.contains("::"), "{line}");
+        for name in tests.split('`').filter(|name| name.contains("::")) {
+            let (module, test) = name.split_once("::").expect("a module and a test");
+            let source = fs::read_to_string(root().join(format!("tests/it/{module}.rs"))).expect("the module's source");
+            assert!(source.contains(&format!("#[test]\nfn {test}()")), "{name} is no test");
+        }
+    }
+    assert_eq!(next, 40, "every row has its test");
+}

@@ -558,6 +558,12 @@ pub(crate) fn probe() -> &'static Path {
     PATH.get_or_init(|| compiled("probe", include_str!("probes/probe.c")))
 }
 
+/// The probe of system calls: `calls HOW NUMBERS…`, see its head.
+pub(crate) fn calls() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| compiled("calls", include_str!("probes/calls.c")))
+}
+
 /// The probe of net namespaces and of the pool: `netprobe WORD…`, see its head.
 pub(crate) fn netprobe() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();

@@ -67,11 +67,12 @@ pub fn settings(before: &Side, after: &Side, listings: &Listings) -> Vec<Differe
 
 /// The policy's own differences, then those of the root file system, then those of the mounts.
 fn policies(before: &Policy, after: &Policy, listings: &Listings) -> Vec<Difference> {
-    let Policy { abi, gid, hostname, isolation, limits, memory, mounts, network, output_rules, rootfs, scratch, uid } =
-        before;
+    let Policy { abi, gid, hostname, isolation, limits, memory, mounts, network, .. } = before;
+    let Policy { output_rules, rootfs, scratch, syscalls, uid, .. } = before;
     let mut found = Vec::new();
     found.extend(single(abi, &after.abi, Subject::Abi, number));
     found.extend(members(isolation, &after.isolation, &Subject::Isolation));
+    found.extend(members(syscalls, &after.syscalls, &Subject::SystemCall));
     found.extend(networks(network, &after.network));
     found.extend(single(hostname, &after.hostname, Subject::Hostname, text));
     found.extend(single(uid, &after.uid, Subject::Uid, number));

@@ -146,7 +146,7 @@ fn equal_runs_differ_in_nothing() {
 
 #[test]
 fn each_part_of_the_policy_is_told() {
-    assert_told(|facts| facts.policy.abi = 2, &["Policy: Abi: 1 -> 2"]);
+    assert_told(|facts| facts.policy.abi = 9, &["Policy: Abi: 2 -> 9"]);
     assert_told(|facts| facts.policy.hostname = "other".into(), &["Policy: Hostname: sbx -> other"]);
     assert_told(|facts| facts.policy.uid = 0, &["Policy: Uid: 1000 -> 0"]);
     assert_told(|facts| facts.policy.gid = 5, &["Policy: Gid: 1000 -> 5"]);
@@ -154,6 +154,7 @@ fn each_part_of_the_policy_is_told() {
         |facts| facts.policy.isolation = ["user", "mount", "ipc"].map(str::to_owned).into(),
         &["Policy: Isolation: + ipc", "Policy: Isolation: - net"],
     );
+    assert_told(|facts| facts.policy.syscalls = ["bpf".to_owned()].into(), &["Policy: SystemCall: + bpf"]);
     assert_told(
         |facts| facts.policy.limits = BTreeMap::from([("open_files".to_owned(), 10), ("pids".to_owned(), 7)]),
         &["Policy: Limit(\"open_files\"): 4096 -> 10", "Policy: Limit(\"pids\"): + 7"],
@@ -397,6 +398,7 @@ fn the_most_telling_group_comes_first() {
         output_rules: texts(&["a", "!b"]),
         rootfs: Rootfs::Tree("x/1".into()),
         scratch: BTreeMap::new(),
+        syscalls: texts(&["bpf"]).into_iter().collect(),
         uid: 1,
     };
     let groups: Vec<_> = compare(&facts(), &after, &Listings::new()).iter().map(|one| one.subject.group()).collect();

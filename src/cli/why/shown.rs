@@ -170,6 +170,7 @@ fn words(subject: &Subject) -> (&'static str, Option<&str>, Option<usize>) {
     match subject {
         Subject::Abi => ("abi", None, None),
         Subject::Isolation => ("isolation", None, None),
+        Subject::SystemCall => ("system-call", None, None),
         Subject::Network => ("network", None, None),
         Subject::Allow => ("allow", None, None),
         Subject::Pin(name) => ("pin", Some(name), None),

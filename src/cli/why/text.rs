@@ -155,6 +155,7 @@ fn label(subject: &Subject) -> String {
     match subject {
         Subject::Abi => "version of the sandbox".to_owned(),
         Subject::Isolation => "isolation".to_owned(),
+        Subject::SystemCall => "system call allowed".to_owned(),
         Subject::Network => "network".to_owned(),
         Subject::Allow => "network rule".to_owned(),
         Subject::Pin(name) => format!("address pinned to {}", escape(name)),

@@ -223,12 +223,8 @@ impl<'a> Planner<'a> {
         beneath::status(self.project, path).map_err(|source| OutputError::Place { path: path.to_owned(), source })
     }
 
-    /// A directory that a pattern names may be replaced whole; one that only a wildcard reaches may hold the user's own
-    /// files, and must not unless the last run made all of them.
+    /// A directory may hold the user's own files, so it is replaced only when the last run made all that it holds.
     fn check_replaceable(&self, path: &str) -> Result<(), OutputError> {
-        if self.selection.names(path) {
-            return Ok(());
-        }
         let made: HashSet<&str> = self.last.iter().map(|output| output.path.as_str()).collect();
         let mut directories = vec![PathBuf::from(path)];
         while let Some(directory) = directories.pop() {

@@ -41,12 +41,6 @@ impl Selection {
         self.is_selected(decided)
     }
 
-    /// Whether a pattern without wildcards names `path` or a directory above it.
-    pub(super) fn names(&self, path: &str) -> bool {
-        let mut named = self.patterns.iter().filter(|pattern| !pattern.negated).map(|pattern| pattern.glob.as_str());
-        named.any(|glob| literal_part(glob).is_none() && (glob == path || is_below(path, glob)))
-    }
-
     /// What decides about `path`, given what decided about the directory it is in. Every pattern that matches is marked
     /// in `seen`.
     pub(super) fn decide(&self, above: Deciding, path: &str, seen: &mut [bool]) -> Deciding {
