@@ -85,8 +85,8 @@ pub enum SandboxError {
     /// What another task needs can't be kept for it.
     #[error("the outputs can't be kept for the task that needs them")]
     Unkept(#[source] PutError),
-    /// PID 1 was killed from outside.
-    #[error("the sandbox was killed from outside")]
+    /// PID 1 is gone without a word.
+    #[error("the sandbox's first process ended without a word: it was killed from outside, or could not report")]
     Vanished,
     /// A stream broke.
     #[error(transparent)]

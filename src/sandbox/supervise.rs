@@ -47,7 +47,7 @@ pub enum End {
         /// The signal.
         signal: i32,
     },
-    /// PID 1 is gone without a word: something outside killed it.
+    /// PID 1 is gone without a word: something outside killed it, or it could not even send what went wrong.
     Vanished,
 }
 
@@ -286,7 +286,7 @@ impl<'a> Supervisor<'a> {
         let received = match fdpass::receive(self.init.control.as_fd(), &mut bytes) {
             Ok(None) => return Ok(()),
             Ok(Some(received)) => received,
-            Err(_) => fdpass::Received::default(),
+            Err(error) => return Err(SandboxError::Kernel(error)),
         };
         match Message::decode(&bytes[..received.length]) {
             Some(Message::Ready) => {

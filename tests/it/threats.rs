@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::support::{Project, Run, copy_program, launcher, sbx};
+use crate::support::{Project, Run, copy_program, sbx};
 
 /// `sbx run -- sh -c SCRIPT` where `before` has run in a mount namespace of its own, as its root. Works for any user.
 fn after_mounting(project: &Project, before: &str, script: &str) -> Run {
@@ -370,45 +370,6 @@ fn a_prepared_cache_directory_is_not_followed() {
 }
 
 // --- fail closed ---------------------------------------------------------------------------------------------------
-
-/// No weaker run when the kernel refuses a step: bazel, Nix, sandbox-runtime.
-#[test]
-fn a_refused_system_call_stops_the_run_and_is_named() {
-    need!(Sandbox);
-    need!(Compiler);
-    let project = Project::new().file("a", "1").config("inputs = ['a']");
-    for call in ISOLATING {
-        for errno in ["EPERM", "ENOSYS"] {
-            let how = format!("deny={call}:{errno}");
-            let run = project.command(launcher()).args([how.as_str(), "--"]).args([sbx()]);
-            let ended = run.args(["run", "--", "echo", "it ran"]).end();
-            assert_eq!((ended.code, ended.stdout.as_str()), (125, ""), "{call}: {ended:?}");
-            assert!(ended.stderr.contains(call), "the error does not name {call}: {ended:?}");
-        }
-    }
-}
-
-/// Every call that isolates, as strace(1) shows them, and the name that the error gives.
-const ISOLATING: [&str; 18] = [
-    "clone3",
-    "unshare",
-    "mount",
-    "mount_setattr",
-    "open_tree",
-    "move_mount",
-    "openat2",
-    "pivot_root",
-    "umount2",
-    "fchdir",
-    "chdir",
-    "sethostname",
-    "setdomainname",
-    "setsid",
-    "capset",
-    "personality",
-    "prctl",
-    "close_range",
-];
 
 /// Namespaces that the machine doesn't grant.
 #[test]

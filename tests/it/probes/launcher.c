@@ -5,6 +5,7 @@
  *   closed=N            descriptor N is closed
  *   open=N:PATH         PATH is open (read-only) as descriptor N
  *   deny=CALL:ERRNO     the system call fails with this errno (a name), for this process and its children
+ *   deny=CALL[N,V]:ERRNO  the same where the low half of argument N (from 0) is V
  *   groups=A,B          these supplementary groups (root only)
  *   key=NAME            a session keyring with a key NAME in it
  */
@@ -23,21 +24,23 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define CALL(name) {#name, SYS_##name}
 static const struct { const char *name; unsigned number; } CALLS[] = {
-    {"clone3", SYS_clone3},     {"mount", SYS_mount},           {"mount_setattr", SYS_mount_setattr},
-    {"fsopen", SYS_fsopen},     {"fsconfig", SYS_fsconfig},     {"fsmount", SYS_fsmount},
-    {"open_tree", SYS_open_tree}, {"move_mount", SYS_move_mount}, {"pivot_root", SYS_pivot_root},
-    {"umount2", SYS_umount2},   {"sethostname", SYS_sethostname}, {"setdomainname", SYS_setdomainname},
-    {"openat2", SYS_openat2},   {"setsid", SYS_setsid},         {"capset", SYS_capset},
-    {"prctl", SYS_prctl},       {"personality", SYS_personality}, {"close_range", SYS_close_range},
-    {"unshare", SYS_unshare},   {"setns", SYS_setns},           {"keyctl", SYS_keyctl},
-    {"execveat", SYS_execveat}, {"chdir", SYS_chdir},
-    {"prlimit64", SYS_prlimit64}, {"pidfd_send_signal", SYS_pidfd_send_signal}, {"fchdir", SYS_fchdir},
-    {"setgroups", SYS_setgroups}, {"waitid", SYS_waitid},       {"pidfd_open", SYS_pidfd_open},
+    CALL(bind), CALL(capset), CALL(chdir), CALL(clone), CALL(clone3), CALL(close_range), CALL(execve),
+    CALL(fchdir), CALL(fstatfs), CALL(ioctl), CALL(keyctl), CALL(landlock_add_rule), CALL(landlock_create_ruleset),
+    CALL(landlock_restrict_self), CALL(listen), CALL(mkdirat), CALL(mmap), CALL(mount),
+    CALL(mount_setattr), CALL(move_mount), CALL(open_tree), CALL(openat), CALL(openat2), CALL(personality),
+    CALL(pipe2), CALL(pivot_root), CALL(prctl), CALL(prlimit64), CALL(read), CALL(recvmsg), CALL(rt_sigprocmask),
+    CALL(seccomp), CALL(sendmsg), CALL(setdomainname), CALL(setgroups), CALL(sethostname), CALL(setns), CALL(setsid),
+    CALL(setsockopt), CALL(signalfd4), CALL(socket), CALL(socketpair), CALL(umount2), CALL(unshare), CALL(write),
+#ifdef SYS_dup2 /* the older calls are not on every architecture */
+    CALL(chmod), CALL(dup2), CALL(poll),
+#endif
 };
 
 static const struct { const char *name; unsigned number; } ERRNOS[] = {
     {"EPERM", EPERM}, {"ENOSYS", ENOSYS}, {"EACCES", EACCES}, {"ENOSPC", ENOSPC}, {"EINVAL", EINVAL},
+    {"ENODEV", ENODEV}, {"ENOMEM", ENOMEM}, {"EUSERS", EUSERS}, {"EMFILE", EMFILE}, {"EAGAIN", EAGAIN},
 };
 
 static void die(const char *what)
@@ -53,6 +56,13 @@ static void deny(char *spec)
     if (colon == NULL)
         die(spec);
     *colon = '\0';
+    unsigned argument = 0, value = 0;
+    char *bracket = strchr(spec, '[');
+    if (bracket != NULL) {
+        if (sscanf(bracket, "[%u,%u]", &argument, &value) != 2 || argument > 5)
+            die(spec);
+        *bracket = '\0';
+    }
     for (size_t i = 0; i < sizeof CALLS / sizeof *CALLS; i++)
         if (strcmp(CALLS[i].name, spec) == 0)
             call = CALLS[i].number;
@@ -61,9 +71,17 @@ static void deny(char *spec)
             error = ERRNOS[i].number;
     if (call == ~0u || error == 0)
         die(spec);
+    /* Without a condition the second load is of the number again, which is the one that was asked for. */
+    unsigned place = offsetof(struct seccomp_data, nr);
+    if (bracket == NULL)
+        value = call;
+    else
+        place = offsetof(struct seccomp_data, args) + argument * sizeof(__u64);
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, place),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, 1),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
@@ -136,6 +154,7 @@ int main(int argc, char **argv)
     }
     if (i + 1 >= argc)
         die("no program");
-    execv(argv[i + 1], argv + i + 1);
+    /* Not execve(2), which may be denied for what is started. */
+    syscall(SYS_execveat, AT_FDCWD, argv[i + 1], argv + i + 1, environ, 0);
     die(argv[i + 1]);
 }
