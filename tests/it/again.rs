@@ -12,7 +12,7 @@ use crate::support::{AGAIN_VARIABLE, BINARY_VARIABLE, ROOT_VARIABLE, copy_progra
 /// An id that no account of a usual machine has.
 const ID: &str = "61234";
 /// What of a checkout no test reads.
-const UNREAD: [&str; 2] = ["target", ".git"];
+const UNREAD: [&str; 3] = ["target", ".git", "fuzz"];
 
 #[test]
 fn the_same_as_an_ordinary_user() {
