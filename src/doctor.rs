@@ -6,7 +6,9 @@ use serde::Serialize;
 
 use crate::config::model::{Network, Rules, Sandbox, ScratchKind, Settings};
 use crate::inputs::{Proxies, Silent};
+use crate::plan::group::Controller;
 use crate::sandbox::cache::Use;
+use crate::sandbox::group;
 use crate::sandbox::phases::Phases;
 use crate::sandbox::refusal::Refusal;
 use crate::sandbox::{self, Delivery, Job, Options, Request, SandboxError, Stdin};
@@ -69,6 +71,7 @@ pub fn examine(cache: &Path) -> Vec<Finding> {
     let rules = Settings { network: Network::Rules(Rules::default()), ..Settings::default() };
     let without = (Status::Limited, "`network.allow` and `network.publish` do not work");
     findings.push(whole("network rules", cache, rules, without));
+    findings.extend(Controller::ALL.map(limit));
     findings
 }
 
@@ -111,6 +114,26 @@ fn whole(name: &'static str, cache: &Path, settings: Settings, without: (Status,
         Ok(Some(error)) | Err(error) => {
             let (status, consequence) = without;
             Finding { consequence: Some(consequence.into()), fix: error.hint(), ..found(name, status, chain(&error)) }
+        }
+    }
+}
+
+/// How a run could be held to a limit.
+fn limit(controller: Controller) -> Finding {
+    let name = match controller {
+        Controller::Memory => "memory limit",
+        Controller::Pids => "process limit",
+        Controller::Cpu => "CPU limit",
+    };
+    match group::find(&[controller]) {
+        Ok(way) => found(name, Status::Ok, format!("by {way}")),
+        Err(obstacle) => {
+            let consequence = format!("{} can't be enforced: a run that asks for it fails", controller.key());
+            Finding {
+                consequence: Some(consequence),
+                fix: Some(obstacle.fix),
+                ..found(name, Status::Limited, obstacle.cause)
+            }
         }
     }
 }

@@ -56,6 +56,9 @@ pub struct Entry {
     pub pid_namespace: u64,
     /// The limits that the command began with.
     pub limits: Vec<Limit>,
+    /// The cgroups of its own, if it has any: their directories on the host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<PathBuf>,
 }
 
 /// A process, not to be mistaken for a later one with the same id.
@@ -94,6 +97,8 @@ pub struct Announcement<'a> {
     pub init: i32,
     /// The limits that the command begins with.
     pub limits: Vec<Limit>,
+    /// Its cgroups.
+    pub groups: Vec<PathBuf>,
 }
 
 /// Tells others of the run whose scratch directory is `scratch`. They can do without: what fails here fails no run.
@@ -113,6 +118,7 @@ pub fn announce(scratch: &Path, announcement: Announcement<'_>) {
         init,
         pid_namespace,
         limits: announcement.limits,
+        groups: announcement.groups,
     };
     let temporary = scratch.join("run.json.new");
     let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).and_then(|mut file| {
@@ -306,6 +312,7 @@ mod tests {
             started: "2026-11-24T23:07:14.000000Z",
             init,
             limits: Vec::new(),
+            groups: Vec::new(),
         };
         announce(&scratch.path(), announcement);
         scratch
@@ -414,6 +421,7 @@ mod tests {
             init: ProcessName { pid: 1, start: 0 },
             pid_namespace: 0,
             limits: Vec::new(),
+            groups: Vec::new(),
         };
         let running = ["20261124-230714-000001-3fa2", "20261124-230715-000002-3fb2"]
             .map(|id| Running { entry: entry(id), processes: None });
