@@ -29,6 +29,9 @@ const PREFIX: &str = "sbx-";
 const TRIES: u32 = 500;
 const PAUSE: Duration = Duration::from_millis(2);
 
+/// The most that one page adds, in bytes.
+const HUGE_PAGE: u64 = 2 << 20;
+
 /// A cgroup can't be used.
 #[derive(Debug, thiserror::Error)]
 #[error("can't hold the sandbox to {bounds}: can't {doing} {}", path.display())]
@@ -260,16 +263,18 @@ impl Living {
             self.places.iter().find_map(|place| fs::read_to_string(place.path.join(name)).ok()).unwrap_or_default()
         };
         let number = |name: &str| read(name).trim().parse::<u64>().ok();
-        let (kills, reached, peak) = if self.unified {
-            let events = read("memory.events");
-            (field(&events, "oom_kill"), field(&events, "oom"), number("memory.peak"))
+        let (kills, is_reached, peak) = if self.unified {
+            let (events, peak) = (read("memory.events"), number("memory.peak"));
+            (field(&events, "oom_kill"), field(&events, "oom").unwrap_or_default() > 0, peak)
         } else {
-            let memsw = number("memory.memsw.failcnt").unwrap_or_default();
-            let reached = number("memory.failcnt").unwrap_or_default() + memsw;
-            (field(&read("memory.oom_control"), "oom_kill"), Some(reached), number("memory.max_usage_in_bytes"))
+            // Its counters of failures stay at zero in kernels of today.
+            let peak = number("memory.max_usage_in_bytes");
+            let is_near =
+                peak.zip(self.bounds.memory).is_some_and(|(peak, limit)| peak.saturating_add(HUGE_PAGE) >= limit);
+            (field(&read("memory.oom_control"), "oom_kill"), is_near, peak)
         };
         // Kills without our own limit reached are the machine's, or those of a cgroup above.
-        let is_killed = kills.unwrap_or_default() > 0 && reached.unwrap_or_default() > 0;
+        let is_killed = kills.unwrap_or_default() > 0 && is_reached;
         let is_refused = field(&read("pids.events"), "max").unwrap_or_default() > 0;
         let memory = self.bounds.memory.filter(|_| is_killed).map(Hit::Memory);
         let pids = self.bounds.pids.filter(|_| is_refused).map(Hit::Pids);

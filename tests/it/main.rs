@@ -15,6 +15,7 @@ mod host;
 mod isolation;
 mod layers;
 mod life;
+mod limits;
 mod live;
 mod many;
 mod names;
