@@ -7,6 +7,7 @@ pub mod enter;
 pub mod env;
 pub mod explain;
 pub mod filter;
+pub mod group;
 pub mod network;
 pub mod process;
 pub mod skeleton;
@@ -21,6 +22,7 @@ use serde::Serialize;
 use crate::config::model::{DEFAULT_HOST_PATHS, Network, Rootfs, ScratchKind, Settings};
 use crate::path::{GuestPath, RelPath};
 use calls::Calls;
+use group::{Group, Obstacle, Way};
 use skeleton::{Place, Skeleton};
 use step::{Bind, Expect, Ids, Landlock, Limit, Step};
 
@@ -37,6 +39,8 @@ pub struct Facts {
     pub stack: u64,
     /// The caller's limits that the command keeps (file size, CPU time, address space, data), by name, where there are any.
     pub inherited: BTreeMap<String, u64>,
+    /// How this machine can hold a sandbox to limits of memory, processes and CPU, where such a limit is asked for.
+    pub group: Option<Result<Way, Obstacle>>,
     /// What stands at each of the `rootfs.host` paths, in the settings' order.
     pub host: Vec<HostPlace>,
     /// What stands at each mount's source, in the settings' order.
@@ -109,6 +113,10 @@ pub struct Plan {
     pub start: Vec<Step>,
     /// After how much time the command is ended.
     pub time_limit: Option<Duration>,
+    /// The cgroup that holds it, if one is needed.
+    pub group: Option<Group>,
+    /// The size of what may be written, in bytes, where that is limited.
+    pub disk: Option<u64>,
     /// The caller's limits that the command keeps, by name, soft and hard, where there are any.
     pub inherited_limits: BTreeMap<String, u64>,
     /// What comes back after exit 0, as written.
@@ -140,6 +148,7 @@ impl Plan {
     pub fn isolation(&self) -> Vec<String> {
         let namespaces = self.namespaces.iter().map(|namespace| format!("{}-namespace", namespace.name()));
         let walls = self.setup.iter().chain(&self.start).filter_map(|step| match step {
+            Step::EnterGroup(_) => Some("own-cgroup"),
             Step::ForbidUserNamespaces => Some("no-user-namespaces"),
             Step::EnterRoot => Some("own-root"),
             Step::JoinOwnKeyring => Some("own-keyring"),
@@ -236,6 +245,8 @@ pub enum PlanError {
     OpenFiles { wanted: u64, hard: u64 },
     #[error("`sandbox.nested` can't be granted to root: the command would be the system's root for /proc/sys")]
     NestedRoot,
+    #[error("{} can't be enforced: {}", limits.join(" and "), obstacle.cause)]
+    Unenforceable { limits: Vec<&'static str>, obstacle: Obstacle },
     #[error("an argument holds a NUL byte")]
     Nul,
 }
@@ -256,6 +267,7 @@ impl PlanError {
                 Some("the sandbox has a /proc and a /dev of its own; name something else".into())
             }
             Self::NestedRoot => Some("run sbx as an ordinary user".into()),
+            Self::Unenforceable { obstacle, .. } => Some(obstacle.fix.clone()),
             Self::Nul => None,
         }
     }
@@ -305,11 +317,12 @@ pub fn build(settings: &Settings, facts: &Facts, invocation: &Invocation) -> Res
 
     let environment = env::build(&settings.env, &invocation.environment, sandbox.uid);
     let path = environment.get("PATH").map_or("", String::as_str);
+    let group = group::decide(&settings.limits, facts.group.as_ref())?;
     Ok(Plan {
         candidates: env::candidates(&invocation.argv[0], path),
         argv: invocation.argv.clone(),
         environment,
-        setup: setup(settings, facts, binds),
+        setup: setup(settings, facts, group.as_ref(), binds),
         start: process::start(
             &directory,
             &process::limits(settings, facts)?,
@@ -320,6 +333,8 @@ pub fn build(settings: &Settings, facts: &Facts, invocation: &Invocation) -> Res
         namespaces,
         layers,
         time_limit: settings.limits.time,
+        group,
+        disk: settings.limits.disk,
         inherited_limits: facts.inherited.clone(),
         outputs: settings
             .outputs
@@ -330,14 +345,16 @@ pub fn build(settings: &Settings, facts: &Facts, invocation: &Invocation) -> Res
     })
 }
 
-/// The steps of PID 1. The user namespace's ids come first, for everything after needs them; what needs the host's
+/// The steps of PID 1. Its cgroup comes first, for everything after counts there; then the user namespace's ids, for
+/// everything after needs them; what needs the host's
 /// `/proc` comes before the root changes; privilege goes last.
-fn setup(settings: &Settings, facts: &Facts, binds: Vec<Bind>) -> Vec<Step> {
+fn setup(settings: &Settings, facts: &Facts, group: Option<&Group>, binds: Vec<Bind>) -> Vec<Step> {
     let sandbox = &settings.sandbox;
-    let mut steps = vec![
+    let mut steps: Vec<Step> = group.map(|group| Step::EnterGroup(group.bounds)).into_iter().collect();
+    steps.extend([
         Step::MapIds(Ids { uid: sandbox.uid, gid: sandbox.gid, host_uid: facts.uid, host_gid: facts.gid }),
         Step::SetNames { host: sandbox.hostname.clone(), domain: "localdomain".into() },
-    ];
+    ]);
     if settings.network != Network::Host {
         steps.push(Step::BringLoopbackUp);
     }
@@ -355,14 +372,17 @@ fn setup(settings: &Settings, facts: &Facts, binds: Vec<Bind>) -> Vec<Step> {
     if !nested {
         steps.push(Step::ForbidUserNamespaces);
     }
-    steps.extend([Step::MakeMountsPrivate, Step::MountRoot { memory: sandbox.scratch == ScratchKind::Memory }]);
+    steps.extend([
+        Step::MakeMountsPrivate,
+        Step::MountRoot { memory: sandbox.scratch == ScratchKind::Memory, size: settings.limits.disk },
+    ]);
     steps.extend(binds.into_iter().map(Step::Bind));
     steps.extend([
         // Whoever makes a user namespace writes its id maps there, and may mount a fresh one only where none is read-only
         // (mount_too_revealing() of fs/namespace.c).
         Step::MountProc { writable: nested },
         Step::MountTerminals,
-        Step::MountSharedMemory { bytes: SHARED_MEMORY },
+        Step::MountSharedMemory { bytes: settings.limits.disk.map_or(SHARED_MEMORY, |disk| disk.min(SHARED_MEMORY)) },
         Step::EnterRoot,
     ]);
     steps.extend(process::confine(sandbox.calls.clone()));

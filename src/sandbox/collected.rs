@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::cache::{self, Uncached};
 use super::changes::{self, Request as ChangesRequest};
+use super::group::{self, Held, Hit};
 use super::message::List;
 use super::outputs::{self, Finished};
 use super::refusal::Refusal;
@@ -41,10 +42,13 @@ pub(super) struct Collected {
     pub(super) unchanged: Vec<String>,
     pub(super) undeclared: Changes,
     over_time: Option<Duration>,
+    /// The limit that it met.
+    pub(super) hit: Option<Hit>,
+    pub(super) usage: Option<record::Usage>,
 }
 
 impl Collected {
-    pub(super) fn of(supervised: Result<Remains, SandboxError>, prepared: &Prepared) -> Self {
+    pub(super) fn of(supervised: Result<Remains, SandboxError>, prepared: &Prepared, held: Option<Held>) -> Self {
         let mut this = Self {
             exit: Exit { code: 125, signal: None, reason: "failed".into(), error: None },
             failure: None,
@@ -59,6 +63,8 @@ impl Collected {
             unchanged: Vec::new(),
             undeclared: Changes::default(),
             over_time: None,
+            hit: held.and_then(|held| held.hit),
+            usage: None,
         };
         let remains = match supervised {
             Ok(remains) => remains,
@@ -67,7 +73,12 @@ impl Collected {
                 return this;
             }
         };
+        this.usage = group::usage(held, remains.usage);
         match remains.end {
+            // Whoever of the sandbox's processes was chosen: what the rest came to means nothing. PID 1 may be among them.
+            End::Command(_) | End::Vanished | End::Failed { .. } if matches!(this.hit, Some(Hit::Memory(_))) => {
+                this.ended(128 + signal::KILL, Some(signal::KILL), Exit::MEMORY_LIMIT);
+            }
             End::Command(status) => match status.decode() {
                 Ended::Exited(code) => this.ended(code, None, Exit::EXITED),
                 Ended::Signalled(number) => {
@@ -117,6 +128,9 @@ impl Collected {
     /// # Errors
     /// Why not.
     pub(super) fn judge(&self, settings: &Settings) -> Result<(), Uncached> {
+        if let Some(hit) = self.hit {
+            return Err(Uncached::Limit(hit));
+        }
         if self.disturbed {
             return Err(Uncached::Disturbed);
         }
@@ -125,8 +139,10 @@ impl Collected {
 
     pub(super) fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        if let Some(limit) = self.over_time {
-            notes.push(format!("killed: time limit {}", humantime::format_duration(limit)));
+        // One limit is enough to be killed by.
+        match self.over_time {
+            Some(limit) => notes.push(format!("killed: time limit {}", humantime::format_duration(limit))),
+            None => notes.extend(self.hit.map(|hit| hit.to_string())),
         }
         let dropped = self.undeclared.count();
         if dropped > 0 {
