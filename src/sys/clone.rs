@@ -7,6 +7,7 @@
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use super::errno::{Call, CallError, check};
+use super::process::UNUSED;
 
 /// Which namespaces a child begins in anew. The time namespace is not among them: its offsets can only be set before
 /// the first process enters it, so PID 1 unshares it and its child is the first inside (time_namespaces(7)).
@@ -100,7 +101,9 @@ pub fn clone3(flags: CloneFlags) -> Result<Forked, CallError> {
 /// EAGAIN at a process limit, ENOMEM.
 pub fn fork() -> Result<i32, CallError> {
     // SAFETY: without CLONE_VM and a stack this is fork; the unused arguments are zero.
-    let pid = check(Call::fork, unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) })?;
+    let pid = check(Call::fork, unsafe {
+        libc::syscall(libc::SYS_clone, libc::c_long::from(libc::SIGCHLD), UNUSED, UNUSED, UNUSED, UNUSED)
+    })?;
     Ok(i32::try_from(pid).unwrap_or(i32::MAX))
 }
 
@@ -217,5 +220,5 @@ pub fn kill_children() {
 /// Sends a signal to exactly the process of `pidfd`.
 pub fn kill_by(pidfd: &OwnedFd, signal: i32) {
     // SAFETY: the descriptor is open for the duration of the call; a null siginfo is allowed.
-    unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, 0, 0) };
+    unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, UNUSED, UNUSED) };
 }
