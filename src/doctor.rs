@@ -6,6 +6,8 @@ use serde::Serialize;
 
 use crate::config::model::{Network, Rules, Sandbox, ScratchKind, Settings};
 use crate::inputs::{Proxies, Silent};
+use crate::plan::calls::Calls;
+use crate::plan::step::Step;
 use crate::sandbox::cache::Use;
 use crate::sandbox::phases::Phases;
 use crate::sandbox::refusal::Refusal;
@@ -60,6 +62,7 @@ pub fn examine(cache: &Path) -> Vec<Finding> {
     ];
     findings.extend(single.map(|(name, flags)| namespace(name, probe::namespaces(flags))));
     findings.push(namespace("time namespace", probe::time_namespace()));
+    findings.push(filter(probe::call_filter()));
     findings.push(landlock(landlock::version()));
     let impossible = "sandboxes can't be made";
     findings.push(whole("sandbox", cache, Settings::default(), (Status::Missing, impossible)));
@@ -124,6 +127,18 @@ fn namespace(name: &'static str, tried: Result<(), CallError>) -> Finding {
     }
 }
 
+fn filter(tried: Result<(), CallError>) -> Finding {
+    const NAME: &str = "system call filter";
+    match tried {
+        Ok(()) => found(NAME, Status::Ok, "a process ran behind one".into()),
+        Err(error) => Finding {
+            consequence: Some("sandboxes can't be made".into()),
+            fix: Refusal::of_step(&Step::FilterCalls(Calls::default()), error).hint,
+            ..found(NAME, Status::Missing, error.to_string())
+        },
+    }
+}
+
 /// Runs `true` in a sandbox with these settings; how it is, and what follows, when it can't be.
 fn whole(name: &'static str, cache: &Path, settings: Settings, without: (Status, &str)) -> Finding {
     match run_true(cache, settings) {
@@ -181,12 +196,21 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::errno::{Call, Errno};
 
     #[test]
     fn a_landlock_that_is_missing_is_told_with_what_it_means() {
         assert_eq!((landlock(7).status, landlock(6).fix), (Status::Ok, None));
         let (old, none) = (landlock(2).consequence.unwrap(), landlock(0).consequence.unwrap());
         assert!(!old.contains("second wall") && old.contains("abstract") && none.contains("second wall"));
+    }
+
+    #[test]
+    fn a_missing_call_filter_is_told_with_its_fix() {
+        assert_eq!(filter(Ok(())).status, Status::Ok);
+        let missing = filter(Err(CallError { call: Call::seccomp, errno: Errno::EINVAL }));
+        assert_eq!(missing.status, Status::Missing);
+        assert!(missing.fix.unwrap().contains("CONFIG_SECCOMP_FILTER"));
     }
 
     #[test]
