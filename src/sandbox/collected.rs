@@ -40,6 +40,8 @@ pub(super) struct Collected {
     /// Paths that the patterns select and the command left as they were.
     pub(super) unchanged: Vec<String>,
     pub(super) undeclared: Changes,
+    /// What was isolated, as far as is known.
+    pub(super) enforced: Vec<String>,
     over_time: Option<Duration>,
 }
 
@@ -58,6 +60,7 @@ impl Collected {
             outputs: Vec::new(),
             unchanged: Vec::new(),
             undeclared: Changes::default(),
+            enforced: prepared.plan.isolation_after(0),
             over_time: None,
         };
         let remains = match supervised {
@@ -67,6 +70,7 @@ impl Collected {
                 return this;
             }
         };
+        this.enforced = prepared.plan.isolation_after(steps_done(&prepared.plan, &remains));
         match remains.end {
             End::Command(status) => match status.decode() {
                 Ended::Exited(code) => this.ended(code, None, Exit::EXITED),
@@ -134,6 +138,19 @@ impl Collected {
             notes.push(format!("{dropped} undeclared write{s} dropped (`sbx diff` lists them)"));
         }
         notes
+    }
+}
+
+/// How many of the steps are known to have succeeded. The root comes when those of PID 1 have.
+fn steps_done(plan: &Plan, remains: &Remains) -> usize {
+    let setup = plan.setup.len();
+    match remains.end {
+        End::Failed { list: List::Setup, step, .. } => usize::from(step),
+        End::Failed { list: List::Start, step, .. } => setup + usize::from(step),
+        End::Command(_) => setup + plan.start.len(),
+        _ if remains.root.is_none() => 0,
+        End::TimeLimit | End::Abandoned { .. } => setup + plan.start.len(),
+        End::Vanished => setup,
     }
 }
 

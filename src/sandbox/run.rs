@@ -96,7 +96,9 @@ fn execute(
     let looked_up = admission.is_ok() && options.cache == Use::Normal;
     let launch = Launch { job, options: &options, id: &id, started, scratch: &scratch, copies: admission.is_ok() };
     let began = Instant::now();
-    let (origin, supervised) = match begin(&launch, asked) {
+    let launched = begin(&launch, asked);
+    let begun = launched.is_ok();
+    let (origin, supervised) = match launched {
         Ok(launched) => {
             clock.phase("command");
             (launched.origin, supervise(launched, prepared, &mut network, tell))
@@ -107,6 +109,9 @@ fn execute(
     let took = began.elapsed();
     let traffic = network.stop(tell);
     let mut run = Collected::of(supervised, prepared);
+    if !begun {
+        run.enforced.clear();
+    }
     let mut keepable = admission.and_then(|()| run.judge(&request.settings));
     let keeping = if keepable.is_ok() { store.keeping() } else { None };
     if run.failure.is_none() && run.exit.code == 0 {
@@ -161,6 +166,7 @@ fn execute(
         stderr: run.stderr,
         outputs: run.outputs,
         undeclared: run.undeclared,
+        enforced: run.enforced,
         phases: clock.finish(),
         kept: kept.map(|path| path.display().to_string()),
         cache: record::Cache {
