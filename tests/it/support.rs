@@ -527,6 +527,22 @@ impl Ended {
     }
 }
 
+/// A linear congruential generator: the numbers differ from each other, not from run to run.
+pub(crate) struct Random(u64);
+
+impl Random {
+    /// Another sequence for each seed.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next number, less than `limit`.
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % limit
+    }
+}
+
 /// Waits until a condition holds; fails when it does not within a minute.
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let began = Instant::now();

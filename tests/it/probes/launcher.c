@@ -33,10 +33,6 @@ static const struct { const char *name; unsigned number; } CALLS[] = {
     CALL(pipe2), CALL(pivot_root), CALL(prctl), CALL(prlimit64), CALL(read), CALL(recvmsg), CALL(rt_sigprocmask),
     CALL(seccomp), CALL(sendmsg), CALL(setdomainname), CALL(setgroups), CALL(sethostname), CALL(setns), CALL(setsid),
     CALL(setsockopt), CALL(signalfd4), CALL(socket), CALL(socketpair), CALL(umount2), CALL(unshare), CALL(write),
-#ifdef SYS_landlock_restrict_self
-    CALL(landlock_create_ruleset), CALL(landlock_add_rule), CALL(landlock_restrict_self),
-#endif
-    CALL(seccomp),
 #ifdef SYS_dup2 /* the older calls are not on every architecture */
     CALL(chmod), CALL(dup2), CALL(poll),
 #endif
