@@ -6,7 +6,9 @@ use serde::Serialize;
 
 use crate::config::model::{CPU_PERIOD_US, Limits, Network, Rules, Sandbox, ScratchKind, Settings};
 use crate::inputs::{Proxies, Silent};
+use crate::plan::calls::Calls;
 use crate::plan::group::Controller;
+use crate::plan::step::Step;
 use crate::sandbox::cache::Use;
 use crate::sandbox::group;
 use crate::sandbox::phases::Phases;
@@ -62,6 +64,7 @@ pub fn examine(cache: &Path) -> Vec<Finding> {
     ];
     findings.extend(single.map(|(name, flags)| namespace(name, probe::namespaces(flags))));
     findings.push(namespace("time namespace", probe::time_namespace()));
+    findings.push(filter(probe::call_filter()));
     findings.push(landlock(landlock::version()));
     let impossible = "sandboxes can't be made";
     findings.push(whole("sandbox", cache, Settings::default(), (Status::Missing, impossible)));
@@ -124,6 +127,18 @@ fn namespace(name: &'static str, tried: Result<(), CallError>) -> Finding {
                 ..found(name, Status::Missing, error.to_string())
             }
         }
+    }
+}
+
+fn filter(tried: Result<(), CallError>) -> Finding {
+    const NAME: &str = "system call filter";
+    match tried {
+        Ok(()) => found(NAME, Status::Ok, "a process ran behind one".into()),
+        Err(error) => Finding {
+            consequence: Some("sandboxes can't be made".into()),
+            fix: Refusal::of_step(&Step::FilterCalls(Calls::default()), error).hint,
+            ..found(NAME, Status::Missing, error.to_string())
+        },
     }
 }
 
@@ -202,12 +217,21 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::errno::{Call, Errno};
 
     #[test]
     fn a_landlock_that_is_missing_is_told_with_what_it_means() {
         assert_eq!((landlock(7).status, landlock(6).fix), (Status::Ok, None));
         let (old, none) = (landlock(2).consequence.unwrap(), landlock(0).consequence.unwrap());
         assert!(!old.contains("second wall") && old.contains("abstract") && none.contains("second wall"));
+    }
+
+    #[test]
+    fn a_missing_call_filter_is_told_with_its_fix() {
+        assert_eq!(filter(Ok(())).status, Status::Ok);
+        let missing = filter(Err(CallError { call: Call::seccomp, errno: Errno::EINVAL }));
+        assert_eq!(missing.status, Status::Missing);
+        assert!(missing.fix.unwrap().contains("CONFIG_SECCOMP_FILTER"));
     }
 
     #[test]

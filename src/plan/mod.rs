@@ -146,8 +146,23 @@ impl Plan {
 
     /// What holds inside when every step has succeeded, one word each: the new namespaces, then the other walls.
     pub fn isolation(&self) -> Vec<String> {
-        let namespaces = self.namespaces.iter().map(|namespace| format!("{}-namespace", namespace.name()));
-        let walls = self.setup.iter().chain(&self.start).filter_map(|step| match step {
+        self.isolation_after(self.setup.len() + self.start.len())
+    }
+
+    /// The same when the namespaces are made and only the first `done` steps, counted through both lists, have succeeded.
+    pub fn isolation_after(&self, done: usize) -> Vec<String> {
+        let steps = || self.setup.iter().chain(&self.start).take(done);
+        // These are made by steps, the others with PID 1.
+        let no_time = !steps().any(|step| matches!(step, Step::StartClocksAtZero));
+        let no_group = self.group.is_some() && !steps().any(|step| matches!(step, Step::EnterGroup(_)));
+        let missing = |namespace: &Namespace| match namespace {
+            Namespace::Time => no_time,
+            Namespace::Cgroup => no_group,
+            _ => false,
+        };
+        let made = self.namespaces.iter().filter(|namespace| !missing(namespace));
+        let namespaces = made.map(|namespace| format!("{}-namespace", namespace.name()));
+        let walls = steps().filter_map(|step| match step {
             Step::EnterGroup(_) => Some("own-cgroup"),
             Step::ForbidUserNamespaces => Some("no-user-namespaces"),
             Step::EnterRoot => Some("own-root"),

@@ -52,6 +52,21 @@ fn the_default_shows_the_host_read_only_and_no_network() {
 }
 
 #[test]
+fn what_a_refused_run_had_is_what_came_before() {
+    let facts = Facts { landlock: 6, ..facts() };
+    let plan = build(&Settings::default(), &facts, &invocation()).unwrap();
+    let steps = plan.setup.len() + plan.start.len();
+    let words = |done| plan.isolation_after(done);
+    let has = |done, word: &str| words(done).iter().any(|known| known == word);
+    assert!(words(0).iter().all(|word| word.ends_with("-namespace")) && has(0, "net-namespace"));
+    assert!(!has(0, "time-namespace") && has(plan.setup.len(), "time-namespace"));
+    assert!(has(plan.setup.len(), "filtered-calls") && !has(plan.setup.len(), "landlock"));
+    assert!(has(steps, "landlock") && words(steps) == plan.isolation());
+    let counts: Vec<usize> = (0..=steps).map(|done| words(done).len()).collect();
+    assert!(counts.is_sorted(), "{counts:?}");
+}
+
+#[test]
 fn the_order_of_the_set_up_is_fixed() {
     let plan = build(&Settings::default(), &facts(), &invocation()).unwrap();
     let place = |wanted: &Step| plan.setup.iter().position(|step| step == wanted).unwrap();

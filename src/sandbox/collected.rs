@@ -41,6 +41,8 @@ pub(super) struct Collected {
     /// Paths that the patterns select and the command left as they were.
     pub(super) unchanged: Vec<String>,
     pub(super) undeclared: Changes,
+    /// What was isolated, as far as is known.
+    pub(super) enforced: Vec<String>,
     over_time: Option<Duration>,
     /// The limit that it met.
     pub(super) hit: Option<Hit>,
@@ -62,6 +64,7 @@ impl Collected {
             outputs: Vec::new(),
             unchanged: Vec::new(),
             undeclared: Changes::default(),
+            enforced: prepared.plan.isolation_after(0),
             over_time: None,
             hit: held.and_then(|held| held.hit),
             usage: None,
@@ -74,6 +77,7 @@ impl Collected {
             }
         };
         this.usage = group::usage(held, remains.usage);
+        this.enforced = prepared.plan.isolation_after(steps_done(&prepared.plan, &remains));
         match remains.end {
             // Whoever of the sandbox's processes was chosen: what the rest came to means nothing. PID 1 may be among them.
             End::Command(_) | End::Vanished | End::Failed { .. } if matches!(this.hit, Some(Hit::Memory(_))) => {
@@ -150,6 +154,19 @@ impl Collected {
             notes.push(format!("{dropped} undeclared write{s} dropped (`sbx diff` lists them)"));
         }
         notes
+    }
+}
+
+/// How many of the steps are known to have succeeded. The root comes when those of PID 1 have.
+fn steps_done(plan: &Plan, remains: &Remains) -> usize {
+    let setup = plan.setup.len();
+    match remains.end {
+        End::Failed { list: List::Setup, step, .. } => usize::from(step),
+        End::Failed { list: List::Start, step, .. } => setup + usize::from(step),
+        End::Command(_) => setup + plan.start.len(),
+        _ if remains.root.is_none() => 0,
+        End::TimeLimit | End::Abandoned { .. } => setup + plan.start.len(),
+        End::Vanished => setup,
     }
 }
 

@@ -95,6 +95,10 @@ pub fn cause(step: Option<&Step>, error: CallError, machine: &Machine) -> Option
         (Call::clone3 | Call::unshare, _) if refused || error.errno == Errno::ENOSPC => namespace_cause(machine),
         (Call::write, _) if refused && matches!(step, Some(Step::MapIds(_))) => namespace_cause(machine),
         (_, Errno::ENOSYS) if machine.filtered => Some(CONTAINER.to_owned()),
+        // The call came with Linux 3.17; a kernel built without filters has none (seccomp(2)).
+        (Call::seccomp, Errno::ENOSYS | Errno::EINVAL) => {
+            Some("this kernel has no system call filters: boot one with CONFIG_SECCOMP_FILTER".into())
+        }
         (_, Errno::ENOSYS) => Some(format!("this kernel lacks {}; sbx needs Linux 5.12 or later", error.call.name())),
         (Call::unshare, Errno::EINVAL) => Some("this kernel has no time namespaces (CONFIG_TIME_NS)".into()),
         (Call::clone3, Errno::EINVAL) => {
@@ -117,9 +121,6 @@ pub fn cause(step: Option<&Step>, error: CallError, machine: &Machine) -> Option
                  `--security-opt systempaths=unconfined`"
                     .into(),
             ),
-            Step::FilterCalls(_) if error.errno == Errno::EINVAL => {
-                Some("this kernel has no system call filters (CONFIG_SECCOMP_FILTER)".into())
-            }
             Step::MountRoot { .. } => root_cause(error),
             Step::Bind(bind) => bind_cause(error, bind),
             _ if refused && machine.filtered => Some(CONTAINER.to_owned()),

@@ -99,7 +99,9 @@ fn execute(
     let copies = admission.is_ok();
     let launch = Launch { job, options: &options, id: &id, started, scratch: &scratch, group: group.as_ref(), copies };
     let began = Instant::now();
-    let (origin, supervised) = match begin(&launch, asked) {
+    let launched = begin(&launch, asked);
+    let begun = launched.is_ok();
+    let (origin, supervised) = match launched {
         Ok(launched) => {
             clock.phase("command");
             (launched.origin, supervise(launched, prepared, &mut network, tell))
@@ -111,6 +113,9 @@ fn execute(
     let traffic = network.stop(tell);
     let held = group.as_ref().map(Living::end);
     let mut run = Collected::of(supervised, prepared, held);
+    if !begun {
+        run.enforced.clear();
+    }
     let mut keepable = admission.and_then(|()| run.judge(&request.settings));
     let keeping = if keepable.is_ok() { store.keeping() } else { None };
     if run.failure.is_none() && run.exit.code == 0 {
@@ -167,6 +172,7 @@ fn execute(
         stderr: run.stderr,
         outputs: run.outputs,
         undeclared: run.undeclared,
+        enforced: run.enforced,
         phases: clock.finish(),
         kept: kept.map(|path| path.display().to_string()),
         cache: record::Cache {

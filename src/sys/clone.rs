@@ -7,6 +7,7 @@
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::errno::{Call, CallError, check};
+use super::process::UNUSED;
 
 /// Which namespaces a child begins in anew. The time namespace is not among them: its offsets can only be set before
 /// the first process enters it, so PID 1 unshares it and its child is the first inside (time_namespaces(7)).
@@ -116,7 +117,9 @@ pub fn clone3_into(flags: CloneFlags, group: Option<BorrowedFd<'_>>) -> Result<F
 /// EAGAIN at a process limit, ENOMEM.
 pub fn fork() -> Result<i32, CallError> {
     // SAFETY: without CLONE_VM and a stack this is fork; the unused arguments are zero.
-    let pid = check(Call::fork, unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) })?;
+    let pid = check(Call::fork, unsafe {
+        libc::syscall(libc::SYS_clone, libc::c_long::from(libc::SIGCHLD), UNUSED, UNUSED, UNUSED, UNUSED)
+    })?;
     Ok(i32::try_from(pid).unwrap_or(i32::MAX))
 }
 
@@ -271,5 +274,5 @@ pub(super) fn kill_listed(list: i32) {
 /// Sends a signal to exactly the process of `pidfd`.
 pub fn kill_by(pidfd: &OwnedFd, signal: i32) {
     // SAFETY: the descriptor is open for the duration of the call; a null siginfo is allowed.
-    unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, 0, 0) };
+    unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, UNUSED, UNUSED) };
 }

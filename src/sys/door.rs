@@ -14,6 +14,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use super::cgroup::Entry;
 use super::clone::{self, CloneFlags};
 use super::errno::{Call, CallError, Errno, check};
+use super::process::UNUSED;
 
 /// What is entered.
 #[derive(Debug, Clone, Copy)]
@@ -181,12 +182,13 @@ fn enter(door: Door<'_>) -> Result<(), CallError> {
     };
     let dumpable = |value: libc::c_ulong| {
         // SAFETY: takes integers.
-        check(Call::prctl, unsafe { libc::prctl(libc::PR_SET_DUMPABLE, value, 0, 0, 0) }.into()).map(drop)
+        check(Call::prctl, unsafe { libc::prctl(libc::PR_SET_DUMPABLE, value, UNUSED, UNUSED, UNUSED) }.into())
+            .map(drop)
     };
     match door {
         Door::Pair { user, net } => {
             // SAFETY: takes integers.
-            let before = unsafe { libc::prctl(libc::PR_GET_DUMPABLE, 0, 0, 0, 0) };
+            let before = unsafe { libc::prctl(libc::PR_GET_DUMPABLE, UNUSED, UNUSED, UNUSED, UNUSED) };
             setns(user, libc::CLONE_NEWUSER)?;
             if before == 1 {
                 dumpable(1)?;

@@ -12,7 +12,7 @@ use super::errno::{Call, CallError, check};
 /// EINVAL where the kernel has no time namespaces; EPERM without CAP_SYS_ADMIN in the user namespace.
 pub fn unshare_time() -> Result<(), CallError> {
     // SAFETY: takes an integer.
-    check(Call::unshare, unsafe { libc::syscall(libc::SYS_unshare, libc::CLONE_NEWTIME) }).map(drop)
+    check(Call::unshare, unsafe { libc::syscall(libc::SYS_unshare, libc::c_long::from(libc::CLONE_NEWTIME)) }).map(drop)
 }
 
 /// Makes a cgroup namespace of the cgroup that the caller is in: that is its root from then on (cgroup_namespaces(7)).
