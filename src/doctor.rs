@@ -4,9 +4,13 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::config::model::{Network, Rules, Sandbox, ScratchKind, Settings};
+use crate::config::model::{CPU_PERIOD_US, Limits, Network, Rules, Sandbox, ScratchKind, Settings};
 use crate::inputs::{Proxies, Silent};
+use crate::plan::calls::Calls;
+use crate::plan::group::Controller;
+use crate::plan::step::Step;
 use crate::sandbox::cache::Use;
+use crate::sandbox::group;
 use crate::sandbox::phases::Phases;
 use crate::sandbox::refusal::Refusal;
 use crate::sandbox::{self, Delivery, Job, Options, Request, SandboxError, Stdin};
@@ -60,6 +64,7 @@ pub fn examine(cache: &Path) -> Vec<Finding> {
     ];
     findings.extend(single.map(|(name, flags)| namespace(name, probe::namespaces(flags))));
     findings.push(namespace("time namespace", probe::time_namespace()));
+    findings.push(filter(probe::call_filter()));
     findings.push(landlock(landlock::version()));
     let impossible = "sandboxes can't be made";
     findings.push(whole("sandbox", cache, Settings::default(), (Status::Missing, impossible)));
@@ -70,6 +75,7 @@ pub fn examine(cache: &Path) -> Vec<Finding> {
     let rules = Settings { network: Network::Rules(Rules::default()), ..Settings::default() };
     let without = (Status::Limited, "`network.allow` and `network.publish` do not work");
     findings.push(whole("network rules", cache, rules, without));
+    findings.extend(Controller::ALL.map(|controller| limit(controller, cache)));
     findings
 }
 
@@ -124,6 +130,18 @@ fn namespace(name: &'static str, tried: Result<(), CallError>) -> Finding {
     }
 }
 
+fn filter(tried: Result<(), CallError>) -> Finding {
+    const NAME: &str = "system call filter";
+    match tried {
+        Ok(()) => found(NAME, Status::Ok, "a process ran behind one".into()),
+        Err(error) => Finding {
+            consequence: Some("sandboxes can't be made".into()),
+            fix: Refusal::of_step(&Step::FilterCalls(Calls::default()), error).hint,
+            ..found(NAME, Status::Missing, error.to_string())
+        },
+    }
+}
+
 /// Runs `true` in a sandbox with these settings; how it is, and what follows, when it can't be.
 fn whole(name: &'static str, cache: &Path, settings: Settings, without: (Status, &str)) -> Finding {
     match run_true(cache, settings) {
@@ -132,6 +150,24 @@ fn whole(name: &'static str, cache: &Path, settings: Settings, without: (Status,
             let (status, consequence) = without;
             Finding { consequence: Some(consequence.into()), fix: error.hint(), ..found(name, status, chain(&error)) }
         }
+    }
+}
+
+/// Runs `true` in a sandbox that is held to a limit; how it is held.
+fn limit(controller: Controller, cache: &Path) -> Finding {
+    let (name, limits) = match controller {
+        Controller::Memory => ("memory limit", Limits { memory: Some(1 << 30), ..Limits::default() }),
+        Controller::Pids => ("process limit", Limits { pids: Some(1000), ..Limits::default() }),
+        Controller::Cpu => ("CPU limit", Limits { cpu_us: Some(CPU_PERIOD_US), ..Limits::default() }),
+    };
+    let without = format!("a run that asks for {} fails", controller.key());
+    let settings = Settings { limits, ..Settings::default() };
+    let finding = whole(name, cache, settings, (Status::Limited, &without));
+    match group::find(&[controller]) {
+        Ok(way) if finding.status == Status::Ok => {
+            Finding { detail: format!("{}, by {way}", finding.detail), ..finding }
+        }
+        _ => finding,
     }
 }
 
@@ -181,12 +217,21 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::errno::{Call, Errno};
 
     #[test]
     fn a_landlock_that_is_missing_is_told_with_what_it_means() {
         assert_eq!((landlock(7).status, landlock(6).fix), (Status::Ok, None));
         let (old, none) = (landlock(2).consequence.unwrap(), landlock(0).consequence.unwrap());
         assert!(!old.contains("second wall") && old.contains("abstract") && none.contains("second wall"));
+    }
+
+    #[test]
+    fn a_missing_call_filter_is_told_with_its_fix() {
+        assert_eq!(filter(Ok(())).status, Status::Ok);
+        let missing = filter(Err(CallError { call: Call::seccomp, errno: Errno::EINVAL }));
+        assert_eq!(missing.status, Status::Missing);
+        assert!(missing.fix.unwrap().contains("CONFIG_SECCOMP_FILTER"));
     }
 
     #[test]

@@ -17,6 +17,8 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use super::stamp::Stamp;
 use super::vouch::{Look, Remembered, Vouchers};
@@ -37,8 +39,9 @@ const FILE_MAX: u64 = 512 << 20;
 /// How long a field may be in bytes.
 const FIELD_MAX: usize = 4096;
 
-/// How often a data base is read at most when it changes meanwhile.
-const ATTEMPTS: usize = 3;
+/// How long to wait, in milliseconds, before a data base that changed meanwhile is read again and again: a package manager
+/// writes for a while, in bursts.
+const PAUSES: [u64; 7] = [0, 50, 150, 400, 1000, 2000, 3000];
 
 /// Why the packages are not known.
 #[derive(Debug, thiserror::Error)]
@@ -120,7 +123,18 @@ struct Host<'a> {
 /// # Errors
 /// When a data base is there and can't be read or understood; or that the store can't be written.
 pub fn identify(root: &Path, store: &Store) -> Result<Option<Digest>, PackagesError> {
-    for _ in 0..ATTEMPTS {
+    patiently(root, store, &mut |found| read(root, store, found), &mut thread::sleep)
+}
+
+/// The same, with the reading and the waiting in the caller's hands.
+fn patiently(
+    root: &Path,
+    store: &Store,
+    read: &mut dyn FnMut(&mut Found) -> Result<(), PackagesError>,
+    wait: &mut dyn FnMut(Duration),
+) -> Result<Option<Digest>, PackagesError> {
+    let mut pauses = PAUSES.into_iter();
+    loop {
         let remembered = Remembered::read(store.memory_of("packages", root));
         match remembered.answer(root).and_then(|answer| str::from_utf8(answer).ok()) {
             Some("") => return Ok(None),
@@ -134,8 +148,9 @@ pub fn identify(root: &Path, store: &Store) -> Result<Option<Digest>, PackagesEr
             None => {}
         }
         let mut found = Found::default();
-        let outcome = read(root, store, &mut found);
+        let outcome = read(&mut found);
         if !found.vouchers.hold(root) {
+            wait(Duration::from_millis(pauses.next().ok_or(PackagesError::Changing)?));
             continue;
         }
         outcome?;
@@ -147,7 +162,6 @@ pub fn identify(root: &Path, store: &Store) -> Result<Option<Digest>, PackagesEr
         remembered.write(store, answer.as_bytes(), &found.vouchers)?;
         return Ok(digest);
     }
-    Err(PackagesError::Changing)
 }
 
 fn read(root: &Path, store: &Store, found: &mut Found) -> Result<(), PackagesError> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::cache::{self, Uncached};
 use super::changes::{self, Request as ChangesRequest};
+use super::group::{self, Held, Hit};
 use super::message::List;
 use super::outputs::{self, Finished};
 use super::refusal::Refusal;
@@ -40,11 +41,16 @@ pub(super) struct Collected {
     /// Paths that the patterns select and the command left as they were.
     pub(super) unchanged: Vec<String>,
     pub(super) undeclared: Changes,
+    /// What was isolated, as far as is known.
+    pub(super) enforced: Vec<String>,
     over_time: Option<Duration>,
+    /// The limit that it met.
+    pub(super) hit: Option<Hit>,
+    pub(super) usage: Option<record::Usage>,
 }
 
 impl Collected {
-    pub(super) fn of(supervised: Result<Remains, SandboxError>, prepared: &Prepared) -> Self {
+    pub(super) fn of(supervised: Result<Remains, SandboxError>, prepared: &Prepared, held: Option<Held>) -> Self {
         let mut this = Self {
             exit: Exit { code: 125, signal: None, reason: "failed".into(), error: None },
             failure: None,
@@ -58,7 +64,10 @@ impl Collected {
             outputs: Vec::new(),
             unchanged: Vec::new(),
             undeclared: Changes::default(),
+            enforced: prepared.plan.isolation_after(0),
             over_time: None,
+            hit: held.and_then(|held| held.hit),
+            usage: None,
         };
         let remains = match supervised {
             Ok(remains) => remains,
@@ -67,7 +76,13 @@ impl Collected {
                 return this;
             }
         };
+        this.usage = group::usage(held, remains.usage);
+        this.enforced = prepared.plan.isolation_after(steps_done(&prepared.plan, &remains));
         match remains.end {
+            // Whoever of the sandbox's processes was chosen: what the rest came to means nothing. PID 1 may be among them.
+            End::Command(_) | End::Vanished | End::Failed { .. } if matches!(this.hit, Some(Hit::Memory(_))) => {
+                this.ended(128 + signal::KILL, Some(signal::KILL), Exit::MEMORY_LIMIT);
+            }
             End::Command(status) => match status.decode() {
                 Ended::Exited(code) => this.ended(code, None, Exit::EXITED),
                 Ended::Signalled(number) => {
@@ -117,6 +132,9 @@ impl Collected {
     /// # Errors
     /// Why not.
     pub(super) fn judge(&self, settings: &Settings) -> Result<(), Uncached> {
+        if let Some(hit) = self.hit {
+            return Err(Uncached::Limit(hit));
+        }
         if self.disturbed {
             return Err(Uncached::Disturbed);
         }
@@ -125,8 +143,10 @@ impl Collected {
 
     pub(super) fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        if let Some(limit) = self.over_time {
-            notes.push(format!("killed: time limit {}", humantime::format_duration(limit)));
+        // One limit is enough to be killed by.
+        match self.over_time {
+            Some(limit) => notes.push(format!("killed: time limit {}", humantime::format_duration(limit))),
+            None => notes.extend(self.hit.map(|hit| hit.to_string())),
         }
         let dropped = self.undeclared.count();
         if dropped > 0 {
@@ -134,6 +154,19 @@ impl Collected {
             notes.push(format!("{dropped} undeclared write{s} dropped (`sbx diff` lists them)"));
         }
         notes
+    }
+}
+
+/// How many of the steps are known to have succeeded. The root comes when those of PID 1 have.
+fn steps_done(plan: &Plan, remains: &Remains) -> usize {
+    let setup = plan.setup.len();
+    match remains.end {
+        End::Failed { list: List::Setup, step, .. } => usize::from(step),
+        End::Failed { list: List::Start, step, .. } => setup + usize::from(step),
+        End::Command(_) => setup + plan.start.len(),
+        _ if remains.root.is_none() => 0,
+        End::TimeLimit | End::Abandoned { .. } => setup + plan.start.len(),
+        End::Vanished => setup,
     }
 }
 

@@ -26,6 +26,12 @@ impl Refusal {
 
     /// The refusal to let a process in.
     pub fn of_entry(error: CallError) -> Self {
+        // The only thing that is written on the way in.
+        if error.call == Call::write {
+            let hint = "a process may move only within what its user manages: start `sbx enter` where the run was started, \
+                        or below the user manager (`systemd-run --user --scope sbx enter …`)";
+            return Self { purpose: "join the sandbox's cgroup".into(), error, hint: Some(hint.into()) };
+        }
         Self { purpose: "enter the sandbox's namespaces".into(), error, hint: cause(None, error, &Machine::read()) }
     }
 
@@ -89,12 +95,19 @@ pub fn cause(step: Option<&Step>, error: CallError, machine: &Machine) -> Option
         (Call::clone3 | Call::unshare, _) if refused || error.errno == Errno::ENOSPC => namespace_cause(machine),
         (Call::write, _) if refused && matches!(step, Some(Step::MapIds(_))) => namespace_cause(machine),
         (_, Errno::ENOSYS) if machine.filtered => Some(CONTAINER.to_owned()),
+        // The call came with Linux 3.17; a kernel built without filters has none (seccomp(2)).
+        (Call::seccomp, Errno::ENOSYS | Errno::EINVAL) => {
+            Some("this kernel has no system call filters: boot one with CONFIG_SECCOMP_FILTER".into())
+        }
         (_, Errno::ENOSYS) => Some(format!("this kernel lacks {}; sbx needs Linux 5.12 or later", error.call.name())),
         (Call::unshare, Errno::EINVAL) => Some("this kernel has no time namespaces (CONFIG_TIME_NS)".into()),
         (Call::clone3, Errno::EINVAL) => {
             Some("this kernel lacks one of the namespaces; `sbx doctor` tells which".into())
         }
         (Call::clone3, Errno::EUSERS) => Some("user namespaces are nested too deeply (at most 32 levels)".into()),
+        (Call::clone3 | Call::fork | Call::clone, Errno::EAGAIN) => {
+            Some("a limit of processes is reached: `limits.pids` of the run, or the user's own (`ulimit -u`)".into())
+        }
         (_, Errno::EBADE) => Some(mismatch(error.call)),
         _ => match step? {
             Step::MountProc { .. } if refused && machine.proc_covered => Some(
@@ -108,9 +121,6 @@ pub fn cause(step: Option<&Step>, error: CallError, machine: &Machine) -> Option
                  `--security-opt systempaths=unconfined`"
                     .into(),
             ),
-            Step::FilterCalls(_) if error.errno == Errno::EINVAL => {
-                Some("this kernel has no system call filters (CONFIG_SECCOMP_FILTER)".into())
-            }
             Step::MountRoot { .. } => root_cause(error),
             Step::Bind(bind) => bind_cause(error, bind),
             _ if refused && machine.filtered => Some(CONTAINER.to_owned()),

@@ -74,19 +74,21 @@ impl Signals {
             // SAFETY: the set is initialised and the number valid.
             unsafe { libc::sigaddset(&raw mut set, *signal) };
         }
-        // SAFETY: both sets are valid.
-        let before = unsafe {
-            let mut before: libc::sigset_t = std::mem::zeroed();
-            check(Call::sigprocmask, libc::sigprocmask(libc::SIG_SETMASK, &raw const set, &raw mut before).into())?;
-            before
-        };
+        // The descriptor first: where there is none, the mask stays as it was.
         // SAFETY: a valid set; -1 asks for a new descriptor.
         let fd = check(
             Call::signalfd,
             unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) }.into(),
         )?;
         // SAFETY: a new descriptor of ours.
-        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd as i32) }, before })
+        let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+        // SAFETY: both sets are valid.
+        let before = unsafe {
+            let mut before: libc::sigset_t = std::mem::zeroed();
+            check(Call::sigprocmask, libc::sigprocmask(libc::SIG_SETMASK, &raw const set, &raw mut before).into())?;
+            before
+        };
+        Ok(Self { fd, before })
     }
 
     /// The next pending signal, without waiting.
@@ -186,6 +188,34 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
+
+    /// Whether the calling thread has the signal blocked.
+    fn is_blocked(signal: i32) -> bool {
+        // SAFETY: a null set only asks for the mask, which is plain integers.
+        unsafe {
+            let mut mask: libc::sigset_t = std::mem::zeroed();
+            libc::sigprocmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut mask);
+            libc::sigismember(&raw const mask, signal) == 1
+        }
+    }
+
+    /// In a process of its own, which may have no descriptor more.
+    #[test]
+    fn where_signals_can_t_be_routed_they_are_not_blocked() {
+        use crate::sys::clone::{Ended, exit_now, fork, wait_for};
+        use crate::sys::process::{Resource, set_limit};
+        match fork().unwrap() {
+            0 => {
+                let routed = Signals::route(&[signal::USR1]).map(|signals| (is_blocked(signal::USR1), signals));
+                let works = matches!(routed, Ok((true, _)));
+                drop(routed);
+                let limited = set_limit(Resource::OpenFiles, 0, 0).is_ok();
+                let refused = matches!(Signals::route(&[signal::USR1]), Err(error) if error.errno == Errno::EMFILE);
+                exit_now(i32::from(!(works && limited && refused && !is_blocked(signal::USR1))))
+            }
+            pid => assert_eq!(wait_for(pid).unwrap().decode(), Ended::Exited(0)),
+        }
+    }
 
     #[test]
     fn readiness_is_told_apart() {

@@ -101,7 +101,8 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Option<Recei
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
     message.msg_control = control.0.as_mut_ptr().cast();
-    // SAFETY: pure arithmetic. Room for exactly as many as we take; the kernel closes what does not fit.
+    // SAFETY: pure arithmetic. Room for as many as we take and, for it is rounded up to a long, one more at most, which
+    // is closed below; the kernel closes what does not fit.
     message.msg_controllen = unsafe { libc::CMSG_SPACE((size_of::<i32>() * MOST_DESCRIPTORS) as u32) } as usize;
     let length = loop {
         // SAFETY: everything that the message points to is alive and writable here.

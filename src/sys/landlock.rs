@@ -52,7 +52,7 @@ pub fn restrict(own_sockets: bool) -> Result<(), CallError> {
     let fd = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, &raw const ruleset, size, 0_u32) };
     let fd = check(Call::landlock_create_ruleset, fd)?;
     // SAFETY: a new descriptor for us alone.
-    let fd = unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).unwrap_or(-1)) };
+    let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
     let root = mount::open_directory(c"/")?;
     let rule = Beneath { allowed: REFER, parent: root.as_raw_fd() };
     // SAFETY: the rule has the kernel's layout, both descriptors are open, and the call copies the rule.

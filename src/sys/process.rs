@@ -6,9 +6,13 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::errno::{Call, CallError, Errno, check};
 
+/// An argument that a call does not use. Where any type may stand, an `int` leaves half of the register undefined, and
+/// the kernel looks at all of it.
+pub(super) const UNUSED: libc::c_ulong = 0;
+
 fn prctl(option: i32, argument: libc::c_ulong) -> Result<libc::c_long, CallError> {
     // SAFETY: the options used here take one integer and ignore (or demand zero for) the rest.
-    check(Call::prctl, unsafe { libc::prctl(option, argument, 0, 0, 0) }.into())
+    check(Call::prctl, unsafe { libc::prctl(option, argument, UNUSED, UNUSED, UNUSED) }.into())
 }
 
 /// Asks for SIGKILL when the thread that made this process ends (PR_SET_PDEATHSIG(2const)).
@@ -78,7 +82,8 @@ impl ArgumentArea {
 /// As prctl(2).
 pub fn set_name(name: &CStr) -> Result<(), CallError> {
     // SAFETY: a valid C string; the kernel copies at most 16 bytes of it.
-    check(Call::prctl, unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) }.into()).map(drop)
+    check(Call::prctl, unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), UNUSED, UNUSED, UNUSED) }.into())
+        .map(drop)
 }
 
 /// exec(2) never again gives privilege.
@@ -146,7 +151,7 @@ pub fn drop_capabilities() -> Result<(), CallError> {
 pub fn own_keyring() -> Result<(), CallError> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;
     // SAFETY: a null name asks for an anonymous keyring.
-    match check(Call::keyctl, unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, 0) }) {
+    match check(Call::keyctl, unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, UNUSED) }) {
         Err(error) if error.errno != Errno::ENOSYS => Err(error),
         _ => Ok(()),
     }

@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "the filter's installation has no wrapper")]
 
 use super::errno::{Call, CallError, check};
+use super::process::UNUSED;
 
 /// One instruction of a filter (`struct sock_filter` of linux/filter.h).
 #[repr(C)]
@@ -36,7 +37,7 @@ pub fn install(filter: &[Instruction]) -> Result<(), CallError> {
     // SAFETY: the program and its instructions have the kernel's layout and live through the call, which copies them.
     check(Call::seccomp, unsafe { libc::syscall(libc::SYS_seccomp, mode, 0, &raw const program) })?;
     // SAFETY: the option takes no argument.
-    match unsafe { libc::prctl(libc::PR_GET_SECCOMP, 0, 0, 0, 0) } {
+    match unsafe { libc::prctl(libc::PR_GET_SECCOMP, UNUSED, UNUSED, UNUSED, UNUSED) } {
         2 => Ok(()),
         _ => Err(CallError::mismatch(Call::seccomp)),
     }

@@ -222,6 +222,32 @@ fn a_refused_call_on_the_way_into_the_pool_s_namespace_changes_nothing() {
     faulty.project.sbx(["pool", "stop"]).ok();
 }
 
+/// The record says what held, not what should have.
+#[test]
+fn a_refused_run_s_record_lists_what_was_reached() {
+    need!(Sandbox);
+    need!(Compiler);
+    let faulty = Faulty::new("");
+    let enforced = |how: &[&str], code: i32| -> Vec<String> {
+        let run = faulty.project.command(launcher()).args(how).args(["--"]).args([&faulty.binary]);
+        run.args(["run", "--no-cache", "--report", "report", "--", "true"]).code(code);
+        let report: serde_json::Value = serde_json::from_str(&faulty.project.read("report")).expect("JSON");
+        let words = report["enforced"].as_array().expect("a list").iter();
+        words.map(|word| word.as_str().expect("a word").to_owned()).collect()
+    };
+    let whole = enforced(&[], 0);
+    let has = |words: &[String], word: &str| words.iter().any(|known| known == word);
+    assert!(has(&whole, "filtered-calls") && has(&whole, "time-namespace"), "{whole:?}");
+    assert_eq!(enforced(&["deny=clone3:EPERM"], 125), Vec::<String>::new());
+    let early = enforced(&["deny=unshare[0,128]:EPERM"], 125);
+    assert!(has(&early, "net-namespace") && !has(&early, "time-namespace") && !has(&early, "own-root"), "{early:?}");
+    let late = enforced(&["deny=personality:EPERM"], 125);
+    assert!(has(&late, "own-root") && has(&late, "filtered-calls") && !has(&late, "fixed-addresses"), "{late:?}");
+    if has(&whole, "landlock") {
+        assert!(!has(&enforced(&["deny=landlock_restrict_self:EPERM"], 125), "landlock"));
+    }
+}
+
 #[test]
 fn every_call_of_a_launch_is_in_the_table() {
     let source = fs::read_to_string(root().join("src/sys/errno.rs")).expect("the calls");

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::support::{Ended, Project, Run};
+use crate::support::{Ended, Project, Random, Run};
 
 /// Every command in a form that reads what a project, its configuration and the store hold, and that ends by itself.
 const COMMANDS: [&[&str]; 24] = [
@@ -36,15 +36,7 @@ const COMMANDS: [&[&str]; 24] = [
     &["schema"],
 ];
 
-/// A linear congruential generator: the numbers differ from each other, not from run to run.
-struct Random(u64);
-
 impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % limit
-    }
-
     /// Bytes that are nothing, or pieces of what might be something.
     fn bytes(&mut self, longest: usize) -> Vec<u8> {
         const PIECES: [&[u8]; 16] = [
@@ -124,7 +116,7 @@ source = 'm'\ntarget = '/m'\n[network]\nallow = ['server.test:443']\n[env]\nset 
 #[test]
 fn arguments() {
     let project = project();
-    let mut random = Random(1);
+    let mut random = Random::new(1);
     for command in COMMANDS.iter().chain(&[&["pool", "warm"][..], &["completions"], &["man"], &["help"], &[]]) {
         for _ in 0..6 {
             let garbage: Vec<OsString> = (0..=random.below(3)).map(|_| random.argument()).collect();
@@ -141,7 +133,7 @@ fn arguments() {
 #[test]
 fn configurations() {
     let project = project();
-    let mut random = Random(2);
+    let mut random = Random::new(2);
     for round in 0..60 {
         let text = if round % 3 == 0 { random.bytes(200) } else { random.broken(CONFIG.as_bytes()) };
         project.write("sandbox.toml", &text);
@@ -161,7 +153,7 @@ fn configurations() {
 #[test]
 fn variables_and_standard_input() {
     let project = project();
-    let mut random = Random(3);
+    let mut random = Random::new(3);
     for command in COMMANDS {
         for name in ["SBX_COLOR", "SBX_CACHE_DIR", "SBX_CONFIG", "SBX_JOBS", "HOME", "XDG_RUNTIME_DIR", "PATH", "TERM"]
         {
@@ -178,7 +170,7 @@ fn variables_and_standard_input() {
 fn stores() {
     need!(Sandbox);
     let project = project();
-    let mut random = Random(4);
+    let mut random = Random::new(4);
     for round in 0..12 {
         project.sbx(["run", "t"]).ok();
         project.write("a", format!("content {round}"));

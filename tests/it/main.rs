@@ -19,6 +19,7 @@ mod isolation;
 mod kills;
 mod layers;
 mod life;
+mod limits;
 mod live;
 mod many;
 mod names;

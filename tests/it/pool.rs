@@ -22,7 +22,7 @@ use serde_json::Value;
 
 use crate::life::{mounts, processes};
 use crate::servers;
-use crate::support::{Ended, Project, Run, copy_program, eventually, kill, netprobe, root, sbx};
+use crate::support::{Ended, Project, Random, Run, copy_program, eventually, kill, netprobe, root, sbx};
 
 /// A pool of the project's own runtime directory, which ends with the test.
 struct Pool<'a> {
@@ -379,11 +379,10 @@ fn a_sandbox_from_the_pool_dies_with_sbx() {
     // And at any moment of the launch.
     let copy = project.beside("sbx-that-is-killed");
     copy_program(sbx(), &copy);
-    let mut random = 99_u64;
+    let mut random = Random::new(99);
     for _ in 0..60 {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let mut live = project.command(&copy).args(["run", "--no-cache", "--", "sleep", word]).start_silent();
-        std::thread::sleep(Duration::from_micros((random >> 33) % 15_000));
+        std::thread::sleep(Duration::from_micros(random.below(15_000) as u64));
         live.child().kill().expect("it can be killed");
         live.status();
     }
@@ -544,7 +543,7 @@ fn used_pair() -> Item {
     let item = pair();
     let map = format!("0 {} 1\n", fs::metadata("/proc/self").expect("/proc").uid());
     let door = Door::Pair { user: item.user.as_fd(), net: item.net.as_fd() };
-    let (pid, _) = clone3_through(door, CloneFlags::NONE, || {
+    let (pid, _) = clone3_through(door, CloneFlags::NONE, None, || {
         exit_now(i32::from(mount::write_file(c"/proc/self/uid_map", map.as_bytes()).is_err()))
     })
     .expect("a child");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::support::{Ended, Project, copy_program, eventually, sbx};
+use crate::support::{Ended, Project, Random, copy_program, eventually, sbx};
 
 /// The bytes that action `number` makes, and the command for them: what it prints and what it writes both tell the number.
 fn script(number: u32) -> String {
@@ -33,12 +33,6 @@ fn check(project: &Project, ended: &Ended, number: u32) {
     assert_eq!(project.read("out/a"), "content");
 }
 
-/// A linear congruential generator: the numbers differ from each other, not from run to run.
-fn random(state: &mut u64) -> u64 {
-    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-    *state >> 33
-}
-
 /// Eight writers with one store, on four actions; 500 of their runs are killed at some moment between the first system
 /// call and the last.
 #[test]
@@ -55,12 +49,12 @@ fn five_hundred_kills_serve_no_wrong_byte() {
         for (writer, project) in std::iter::once(&first).chain(&others).enumerate() {
             let (killed, copy, cache) = (&killed, &copy, &cache);
             scope.spawn(move || {
-                let mut state = writer as u64 + 1;
+                let mut random = Random::new(writer as u64 + 1);
                 let mut turn = 0;
                 while killed.load(Ordering::Relaxed) < KILLS {
-                    let number = 1 + u32::try_from(random(&mut state) % 4).expect("small");
+                    let number = 1 + u32::try_from(random.below(4)).expect("small");
                     // Some are computed whatever is known, so that results are replaced under those who read them.
-                    let force: &[&str] = if random(&mut state).is_multiple_of(3) { &["--force"] } else { &[] };
+                    let force: &[&str] = if random.below(3) == 0 { &["--force"] } else { &[] };
                     let script = script(number);
                     let run = project.command(copy).env("SBX_CACHE_DIR", cache).args(["run"]).args(force);
                     let run = run.args(["--", "sh", "-c", &script]);
@@ -70,7 +64,7 @@ fn five_hundred_kills_serve_no_wrong_byte() {
                         continue;
                     }
                     let mut live = run.start_silent();
-                    std::thread::sleep(Duration::from_micros(random(&mut state) % 60_000));
+                    std::thread::sleep(Duration::from_micros(random.below(60_000) as u64));
                     live.child().kill().expect("it can be killed");
                     if live.status().code().is_none() {
                         killed.fetch_add(1, Ordering::Relaxed);

@@ -24,6 +24,8 @@ use tempfile::TempDir;
 pub(crate) const ROOT_VARIABLE: &str = "SBX_TEST_ROOT";
 /// The binary to test, when it is not the one that cargo built.
 pub(crate) const BINARY_VARIABLE: &str = "SBX_BIN";
+/// A directory with the compiled programs of `tests/it/probes`, for a machine without a compiler.
+pub(crate) const PROBES_VARIABLE: &str = "SBX_TEST_PROBES";
 /// Set in the second pass, as an ordinary user.
 pub(crate) const AGAIN_VARIABLE: &str = "SBX_TEST_AGAIN";
 /// How long something that must happen may take before the test gives up on it. No test asserts a shorter time.
@@ -44,7 +46,7 @@ pub(crate) fn sbx() -> PathBuf {
 pub(crate) enum Feature {
     /// A sandbox can be made at all.
     Sandbox,
-    /// A C compiler named `cc`.
+    /// A C compiler named `cc`, or what it would make of the probes.
     Compiler,
     /// The `openssl` command, to make certificates.
     Openssl,
@@ -69,7 +71,10 @@ impl Feature {
         match self {
             Self::Sandbox => sandbox_lacking(),
             Self::Openssl => (!on_path("openssl")).then(|| "no openssl on PATH".to_owned()),
-            Self::Compiler => (!on_path("cc")).then(|| "no C compiler (cc) on PATH".to_owned()),
+            Self::Compiler => {
+                let there = on_path("cc") || std::env::var_os(PROBES_VARIABLE).is_some();
+                (!there).then(|| "no C compiler (cc) on PATH".to_owned())
+            }
             Self::Root => (!is_root()).then(|| "not root".to_owned()),
             Self::Ipv6 => {
                 std::net::TcpListener::bind("[::1]:0").err().map(|error| format!("no IPv6 here: ::1: {error}"))
@@ -522,6 +527,22 @@ impl Ended {
     }
 }
 
+/// A linear congruential generator: the numbers differ from each other, not from run to run.
+pub(crate) struct Random(u64);
+
+impl Random {
+    /// Another sequence for each seed.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next number, less than `limit`.
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % limit
+    }
+}
+
 /// Waits until a condition holds; fails when it does not within a minute.
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let began = Instant::now();
@@ -533,6 +554,9 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// Compiles a C program of `tests/it/probes`, once per test process; its path.
 fn compiled(name: &str, source: &str) -> PathBuf {
+    if let Some(dir) = std::env::var_os(PROBES_VARIABLE) {
+        return Path::new(&dir).join(name);
+    }
     let dir = if std::env::var_os(ROOT_VARIABLE).is_some() {
         std::env::temp_dir()
     } else {

@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::support::{Project, Run, copy_program, sbx};
+use crate::support::{Project, Run, copy_program, probe, sbx};
 
 /// `sbx run -- sh -c SCRIPT` where `before` has run in a mount namespace of its own, as its root. Works for any user.
 fn after_mounting(project: &Project, before: &str, script: &str) -> Run {
@@ -73,6 +73,32 @@ fn the_command_s_words_are_literal() {
     project.run(["--bind", "/", "/"]).code(127).stderr_has("--bind");
     let project = Project::new().script("a b'$(x)", "#!/bin/sh\necho ran\n").config("inputs = ['a*']");
     project.run(["./a b'$(x)"]).stdout("ran\n");
+}
+
+/// POSIX message queues have names of their own, which no mount shows: they are the ipc namespace's.
+#[test]
+fn no_message_queue_is_shared_with_the_host() {
+    need!(Sandbox);
+    need!(Compiler);
+    let name = format!("/sbx-it-{}", std::process::id());
+    let outside = |word: &str| {
+        let output = std::process::Command::new(probe()).args([word, &name]).output().expect("the probe runs");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let project = Project::new().probe("");
+    assert_eq!(outside("mq-make"), "ok\n");
+    let inside = project.sh(&format!("./probe mq-find {name}; ./probe mq-remove {name}; ./probe mq-make {name}")).end();
+    let kept = outside("mq-find");
+    assert_eq!(outside("mq-remove"), "ok\n");
+    assert_eq!((inside.code(0).stdout.as_str(), kept.as_str()), ("ENOENT\nENOENT\nok\n", "ok\n"));
+    // What is made inside is not seen outside while it is there, and gone with the run.
+    let mut live =
+        project.sh(&format!("./probe mq-make {name}; ./probe mq-find {name}; echo up; exec sleep 100")).start();
+    live.wait_for_line("up");
+    assert_eq!(outside("mq-find"), "ENOENT\n");
+    live.signal("TERM");
+    assert_eq!(live.end().code, 143);
+    project.sh_anew(&format!("./probe mq-find {name}")).stdout("ENOENT\n");
 }
 
 // --- mounts --------------------------------------------------------------------------------------------------------

@@ -302,6 +302,31 @@ fn every_change_is_seen() {
 }
 
 #[test]
+fn a_data_base_that_changes_is_read_again_for_a_while() {
+    for changes in [0, 1, PAUSES.len(), PAUSES.len() + 1] {
+        let fixture = Fixture::of("dpkg");
+        let (mut reads, mut waited) = (0, Vec::new());
+        let mut read = |found: &mut Found| {
+            let outcome = read(&fixture.root(), &fixture.store, found);
+            if reads < changes {
+                fixture.edit(STATUS, "Version: 1.2-3", "Version: 1.2-34");
+            }
+            reads += 1;
+            outcome
+        };
+        let known = patiently(&fixture.root(), &fixture.store, &mut read, &mut |pause| waited.push(pause.as_millis()));
+        assert_eq!(waited, PAUSES.map(u128::from)[..changes.min(PAUSES.len())], "{changes}");
+        if changes > PAUSES.len() {
+            assert!(matches!(known, Err(PackagesError::Changing)), "{known:?}");
+        } else {
+            assert_eq!(known.unwrap(), fixture.digest(), "{changes}");
+        }
+        assert_eq!(reads, changes.min(PAUSES.len()) + 1);
+    }
+    assert!(PAUSES.iter().sum::<u64>() > 5000);
+}
+
+#[test]
 fn order_and_times_mean_nothing() {
     for (manager, path) in [("dpkg", STATUS), ("apk", INSTALLED)] {
         let fixture = Fixture::of(manager);

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/mount.h>
+#include <mqueue.h>
 #include <net/if.h>
 #include <poll.h>
 #include <sched.h>
@@ -177,6 +178,16 @@ static int queue(const char *what, const char *key)
     return say(id);
 }
 
+/* mq-make NAME, mq-find NAME, mq-remove NAME: a POSIX message queue, by a name that begins with a slash. */
+static int posix_queue(const char *what, const char *name)
+{
+    if (strcmp(what, "mq-remove") == 0)
+        return say(mq_unlink(name));
+    int flags = strcmp(what, "mq-make") == 0 ? O_RDWR | O_CREAT | O_EXCL : O_RDWR;
+    struct mq_attr small = {.mq_maxmsg = 1, .mq_msgsize = 8};
+    return say(mq_open(name, flags, 0600, &small));
+}
+
 /* mounts: every way to change the view, "NAME ERRNO" a line. */
 static void tried(const char *name, long result)
 {
@@ -338,6 +349,8 @@ int main(int argc, char **argv)
         return abstract_connect(arg(argc, argv, 2));
     if (IS("queue-make") || IS("queue-find") || IS("queue-remove"))
         return queue(word, arg(argc, argv, 2));
+    if (IS("mq-make") || IS("mq-find") || IS("mq-remove"))
+        return posix_queue(word, arg(argc, argv, 2));
     if (IS("mounts"))
         return mounts();
     if (IS("open"))
