@@ -54,24 +54,29 @@ fn list_directories(below: &Path, found: &mut BTreeSet<String>) {
     }
 }
 
-/// Every third run is given a namespace by the pool, every third has rules of the network.
+/// They take turns: given a namespace by the pool, without, with rules of the network, and, where this machine can hold it to
+/// them, with limits.
 #[test]
 fn five_hundred_kills_leave_nothing() {
     need!(Sandbox);
     let inputs = "inputs = ['a/**']\noutputs = ['c']\n";
     let project = Project::new().file("a/b", "content").config(inputs);
     let project = project.file("net.toml", format!("{inputs}[network]\nallow = ['files.example.org:443']"));
+    let project = project.file("limits.toml", format!("{inputs}[limits]\nmemory = '256MiB'\npids = 100"));
+    let limited = project.sbx(["--config", "limits.toml", "run", "--no-cache", "--", "true"]).end().code == 0;
+    let ways = if limited { 4 } else { 3 };
     // A copy of its own, so that its processes are known by its path.
     let copy = project.beside("sbx-that-is-killed");
     copy_program(sbx(), &copy);
     let (name, mark) = (copy.to_str().expect("UTF-8"), mark());
     let run = |number: u64| {
-        let way: &[&str] = match number % 3 {
+        let way: &[&str] = match number % ways {
             0 => &["run", "--no-cache"],
             1 => &["run", "--no-cache", "--no-pool"],
-            _ => &["--config", "net.toml", "run", "--no-cache"],
+            2 => &["--config", "net.toml", "run", "--no-cache"],
+            _ => &["--config", "limits.toml", "run", "--no-cache"],
         };
-        let script = STUBBORN[usize::try_from(number / 3).expect("a number") % STUBBORN.len()];
+        let script = STUBBORN[usize::try_from(number / ways).expect("a number") % STUBBORN.len()];
         project.command(&copy).args(way).args(["--", "sh", "-c", script, &mark])
     };
     run(0).ok();
