@@ -198,7 +198,7 @@ fn run_true(cache: &Path, settings: Settings) -> Result<Option<SandboxError>, Sa
     let mut clock = Phases::new();
     let prepared = &sandbox::prepare(&store, &request, false, &Silent, &mut clock)?;
     let (cache, delivery) = (Use::Off, Delivery::Project);
-    let options = Options { stdin: Stdin::Null, keep: false, pool: None, cache, delivery };
+    let options = Options { stdin: Stdin::Null, keep: false, steps: false, pool: None, cache, delivery };
     let job = Job { store: &store, request: &request, prepared };
     Ok(sandbox::run(job, options, &mut |_| (), &mut clock)?.failure)
 }

@@ -71,6 +71,9 @@ pub struct Record {
     pub undeclared: Changes,
     /// The phases of the run, in order of their start.
     pub phases: Vec<Phase>,
+    /// The steps inside, where they were asked for (`--timing`, `--trace-out`, `--report`).
+    #[serde(default)]
+    pub steps: Vec<Step>,
     /// Where the scratch directory was kept (`--keep`).
     pub kept: Option<String>,
     /// What the cache had to do with it.
@@ -114,6 +117,7 @@ impl Record {
             outputs: Vec::new(),
             undeclared: Changes::default(),
             phases: Vec::new(),
+            steps: Vec::new(),
             kept: None,
             cache: Cache::default(),
             limit: None,
@@ -329,6 +333,27 @@ impl Changes {
     pub fn count(&self) -> u64 {
         (self.added.len() + self.changed.len() + self.deleted.len()) as u64 + self.omitted
     }
+}
+
+/// One step of what the sandbox's own processes do before the command runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// Whose: `init` (PID 1) or `command` (the process that becomes the command).
+    pub process: String,
+    /// What it does.
+    pub name: String,
+    /// Its start, in microseconds since sbx began.
+    pub start_us: u64,
+    /// Its length, in microseconds.
+    pub duration_us: u64,
+}
+
+impl Step {
+    /// PID 1.
+    pub const INIT: &str = "init";
+    /// The process that becomes the command.
+    pub const COMMAND: &str = "command";
 }
 
 /// One phase of a run.

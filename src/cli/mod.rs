@@ -65,6 +65,8 @@ enum End {
 struct How {
     stdin: Stdin,
     keep: bool,
+    /// Whether the steps inside are timed.
+    steps: bool,
     /// Whether the pool is asked for the net namespace.
     pool: bool,
     cache: Use,
@@ -273,7 +275,7 @@ impl Context {
         // Asked for now and wanted at the launch: the answer comes while the inputs are hashed.
         let own_network = request.settings.network != crate::config::model::Network::Host;
         let pool = (how.pool && own_network).then(|| Asked::ask(&self.pool_place(store.path())));
-        let options = Options { stdin: how.stdin, keep: how.keep, pool, cache: how.cache, delivery };
+        let options = Options { stdin: how.stdin, keep: how.keep, steps: how.steps, pool, cache: how.cache, delivery };
         let prepared = &self.prepare_in(store, request, options.stdin == Stdin::Terminal)?;
         let ui = self.ui;
         let mut tell = |news: &News<'_>| match news {

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::output::json_text;
 use crate::error::Error;
-use crate::record::{Phase, Usage};
+use crate::record::{Record, Step, Usage};
 use crate::sys::caller;
 
 /// A file that the command line named, opened before the run begins: what can't be written fails before anything is
@@ -66,32 +66,46 @@ pub(super) struct TraceEvent<'a> {
     tid: u32,
 }
 
-/// The phases as a Chrome trace, which is an array of events.
-pub(super) fn trace<'a>(phases: &'a [Phase]) -> Vec<TraceEvent<'a>> {
+/// The phases and the steps inside as a Chrome trace, which is an array of events. The threads are sbx, PID 1 inside and the
+/// command's process.
+pub(super) fn trace(record: &Record) -> Vec<TraceEvent<'_>> {
     let pid = std::process::id();
-    let event = |phase: &'a Phase| {
-        let Phase { name, start_us, duration_us } = phase;
-        TraceEvent { name, cat: "sbx", ph: "X", ts: *start_us, dur: *duration_us, pid, tid: pid }
-    };
-    phases.iter().map(event).collect()
+    let event = |name, ts, dur, tid| TraceEvent { name, cat: "sbx", ph: "X", ts, dur, pid, tid };
+    let phases = record.phases.iter().map(|phase| event(phase.name.as_str(), phase.start_us, phase.duration_us, pid));
+    let steps = record.steps.iter().map(|step| {
+        let tid = if step.process == Step::INIT { 1 } else { 2 };
+        event(step.name.as_str(), step.start_us, step.duration_us, tid)
+    });
+    phases.chain(steps).collect()
 }
 
-/// The phases as a table, in milliseconds, and where the net namespace came from if there was a launch.
-pub(super) fn timing(phases: &[Phase], net_namespace: &str) -> String {
-    let width = phases.iter().map(|phase| phase.name.len()).max().unwrap_or(0).max("phase".len());
-    let mut table = format!("{:width$}  {:>12}  {:>12}\n", "phase", "start", "took");
-    let mut row = |name: &str, start: u64, took: u64| {
-        let _ = writeln!(table, "{name:width$}  {:>12}  {:>12}", milliseconds(start), milliseconds(took));
-    };
-    for phase in phases {
-        row(&phase.name, phase.start_us, phase.duration_us);
+/// The phases and the steps inside as tables, in milliseconds, and where the net namespace came from if there was a launch.
+pub(super) fn timing(record: &Record) -> String {
+    let mut text = String::new();
+    let phases = record.phases.iter().map(|phase| (phase.name.clone(), phase.start_us, phase.duration_us));
+    let end = record.phases.iter().map(|phase| phase.start_us + phase.duration_us).max().unwrap_or(0);
+    table(&mut text, "phase", phases.chain([("total".to_owned(), 0, end)]).collect());
+    if !record.steps.is_empty() {
+        let whose = |step: &Step| if step.process == Step::INIT { "PID 1" } else { "the command's process" };
+        let steps = record
+            .steps
+            .iter()
+            .map(|step| (format!("{}: {}", whose(step), step.name), step.start_us, step.duration_us));
+        table(&mut text, "step inside", steps.collect());
     }
-    let end = phases.iter().map(|phase| phase.start_us + phase.duration_us).max().unwrap_or(0);
-    row("total", 0, end);
-    if !net_namespace.is_empty() {
-        let _ = writeln!(table, "net namespace: {net_namespace}");
+    if !record.net_namespace.is_empty() {
+        let _ = writeln!(text, "net namespace: {}", record.net_namespace);
     }
-    table
+    text
+}
+
+/// Rows of a name, a start and a length in microseconds.
+fn table(text: &mut String, head: &str, rows: Vec<(String, u64, u64)>) {
+    let width = rows.iter().map(|(name, ..)| name.chars().count()).max().unwrap_or(0).max(head.len());
+    let _ = writeln!(text, "{head:width$}  {:>12}  {:>12}", "start", "took");
+    for (name, start, took) in rows {
+        let _ = writeln!(text, "{name:width$}  {:>12}  {:>12}", milliseconds(start), milliseconds(took));
+    }
 }
 
 /// What a command has used, in a line.
@@ -114,31 +128,49 @@ fn milliseconds(microseconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Phase;
 
-    fn phases() -> Vec<Phase> {
+    fn record() -> Record {
         let phase = |name: &str, start_us, duration_us| Phase { name: name.to_owned(), start_us, duration_us };
-        vec![phase("config", 90, 910), phase("a long name", 1000, 1_234_567)]
+        let step = |process: &str, name: &str| Step {
+            process: process.to_owned(),
+            name: name.to_owned(),
+            start_us: 1,
+            duration_us: 20,
+        };
+        Record {
+            phases: vec![phase("config", 90, 910), phase("a long name", 1000, 1_234_567)],
+            steps: vec![step(Step::INIT, "mount it"), step(Step::COMMAND, "leave")],
+            ..Record::begun(String::new())
+        }
     }
 
     #[test]
     fn timing_is_a_table_with_a_sum() {
-        let expected = "\
+        let phases = "\
 phase               start          took
 config           0.090 ms      0.910 ms
 a long name      1.000 ms   1234.567 ms
 total            0.000 ms   1235.567 ms
 ";
-        assert_eq!(timing(&phases(), ""), expected);
-        assert_eq!(timing(&phases(), "pool"), expected.to_owned() + "net namespace: pool\n");
+        let steps = "\
+step inside                          start          took
+PID 1: mount it                   0.001 ms      0.020 ms
+the command's process: leave      0.001 ms      0.020 ms
+";
+        assert_eq!(timing(&Record { steps: Vec::new(), ..record() }), phases);
+        let pool = Record { net_namespace: "pool".to_owned(), ..record() };
+        assert_eq!(timing(&pool), format!("{phases}{steps}net namespace: pool\n"));
     }
 
     #[test]
     fn a_trace_is_an_array_of_complete_events() {
-        let json = serde_json::to_value(trace(&phases())).unwrap();
+        let json = serde_json::to_value(trace(&record())).unwrap();
         let event = &json[1];
         assert_eq!((&event["name"], &event["ph"]), (&"a long name".into(), &"X".into()));
         assert_eq!((&event["ts"], &event["dur"]), (&1000.into(), &1_234_567.into()));
         assert!(event["pid"].is_u64() && event["tid"].is_u64());
+        assert_eq!((&json[2]["tid"], &json[3]["tid"]), (&1.into(), &2.into()));
     }
 
     #[test]

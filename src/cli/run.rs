@@ -27,9 +27,9 @@ pub(super) fn run(context: &mut Context, typed: &args::Run) -> Result<End, Error
         record.phases = context.clock.finish();
     }
     if typed.timing {
-        context.ui.asked(&report::timing(&record.phases, &record.net_namespace));
+        context.ui.asked(&report::timing(&record));
     }
-    let trace = trace.map_or(Ok(()), |sink| sink.write(&report::trace(&record.phases)));
+    let trace = trace.map_or(Ok(()), |sink| sink.write(&report::trace(&record)));
     let report = report.map_or(Ok(()), |sink| sink.write(&record));
     // Why the run failed says more than why that could not be written.
     result.and_then(|end| trace.and(report).map(|()| end))
@@ -51,7 +51,8 @@ fn attempt(context: &mut Context, typed: &args::Run, record: &mut Record) -> Res
         (true, false) => Use::Refresh,
         (false, false) => Use::Normal,
     };
-    let how = How { stdin, keep: typed.keep, pool: !typed.no_pool, cache };
+    let steps = typed.timing || typed.trace_out.is_some() || typed.report.is_some();
+    let how = How { stdin, keep: typed.keep, steps, pool: !typed.no_pool, cache };
     let outcome = context.execute(&project, &config, subject, how)?;
     *record = outcome.record.clone();
     end(context, outcome, slip)
@@ -71,7 +72,7 @@ pub(super) fn shell(context: &mut Context, typed: &args::Shell) -> Result<End, E
     }
     let (project, config) = context.load()?;
     let subject = resolve::shell(&config, typed.task.as_deref())?;
-    let how = How { stdin: Stdin::Terminal, keep: typed.keep, pool: true, cache: Use::Normal };
+    let how = How { stdin: Stdin::Terminal, keep: typed.keep, steps: false, pool: true, cache: Use::Normal };
     let outcome = context.execute(&project, &config, subject, how)?;
     end(context, outcome, None)
 }

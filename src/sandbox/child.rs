@@ -99,10 +99,17 @@ fn open_terminal(program: &Program, state: &mut State, control: BorrowedFd<'_>) 
 }
 
 fn perform(ops: &[Op], list: List, program: &Program, state: &mut State, control: BorrowedFd<'_>) {
+    let done = |count| {
+        if let Some(steps) = &program.steps {
+            steps.mark(list, count);
+        }
+    };
+    done(0);
     for (index, op) in ops.iter().enumerate() {
         if let Err(error) = execute(op, program, state, control) {
             give_up(list, index, error, control);
         }
+        done(index + 1);
     }
 }
 

@@ -24,6 +24,7 @@ pub mod relay;
 mod replay;
 mod run;
 pub mod scratch;
+pub mod steps;
 pub mod supervise;
 
 use std::collections::BTreeMap;
@@ -99,6 +100,8 @@ pub struct Options {
     pub stdin: Stdin,
     /// Leave the scratch directory for the user to look at.
     pub keep: bool,
+    /// Note how long each step of the launch takes inside.
+    pub steps: bool,
     /// What was asked of the pool for it.
     pub pool: Option<Asked>,
     /// How the cache is used.

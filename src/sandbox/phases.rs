@@ -3,11 +3,14 @@
 use std::time::Instant;
 
 use crate::record::Phase;
+use crate::sys::process::{self, Clock};
 
 /// A recorder of phases that follow each other without a gap, on the monotonic clock.
 #[derive(Debug)]
 pub struct Phases {
     zero: Instant,
+    /// The same on the kernel's own count, in nanoseconds.
+    zero_ns: u64,
     done: Vec<Phase>,
     running: Option<(&'static str, u64)>,
 }
@@ -15,12 +18,19 @@ pub struct Phases {
 impl Phases {
     /// Zero is now: the start of sbx.
     pub fn new() -> Self {
-        Self { zero: Instant::now(), done: Vec::new(), running: None }
+        let (seconds, nanoseconds) = process::clock(Clock::Monotonic);
+        let zero_ns = seconds.unsigned_abs() * 1_000_000_000 + nanoseconds.unsigned_abs();
+        Self { zero: Instant::now(), zero_ns, done: Vec::new(), running: None }
     }
 
     /// Microseconds since [`Phases::new`].
     pub fn elapsed_us(&self) -> u64 {
         u64::try_from(self.zero.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// The microseconds from [`Phases::new`] to a value of the monotonic clock, in nanoseconds.
+    pub fn since_start_us(&self, clock_ns: u64) -> u64 {
+        clock_ns.saturating_sub(self.zero_ns) / 1000
     }
 
     /// Ends the phase that is running, if one is, and starts `name`.

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::steps::Steps;
 use crate::path::GuestPath;
 use crate::plan::calls::{Calls, Machine};
 use crate::plan::step::{Expect, Landlock, Limit, Resource, Step};
@@ -15,6 +16,9 @@ use crate::sys::clone::CloneFlags;
 use crate::sys::mount::MountFlags;
 use crate::sys::process::{self, ArgumentArea, Clock, StringArray};
 use crate::sys::seccomp::Instruction;
+
+/// A clock's value: seconds and nanoseconds.
+type Time = (i64, i64);
 
 /// One operation of the interpreter: a [`Step`] with its data in the kernel's form.
 #[derive(Debug)]
@@ -106,6 +110,10 @@ pub struct Program {
     pub streams: Streams,
     /// The way into the run's cgroup, if it has one.
     pub group: Option<Entry>,
+    /// Where its processes note how far they are, where that was asked for.
+    pub steps: Option<Steps>,
+    /// The monotonic clock where it is zero for the command.
+    pub zero: Time,
     /// What PID 1 overwrites so that it can't be read inside.
     pub own_arguments: Option<ArgumentArea>,
 }
@@ -127,7 +135,8 @@ impl Program {
     /// # Errors
     /// When a string holds a NUL byte.
     pub fn new(plan: &Plan, places: &Places<'_>, streams: Streams) -> io::Result<Self> {
-        let ops = |steps: &[Step]| steps.iter().map(|step| op(step, places)).collect::<io::Result<Vec<_>>>();
+        let zero = [Clock::Monotonic, Clock::Boot].map(process::clock);
+        let ops = |steps: &[Step]| steps.iter().map(|step| op(step, places, zero)).collect::<io::Result<Vec<_>>>();
         let strings = |texts: &mut dyn Iterator<Item = String>| texts.map(text).collect::<io::Result<Vec<_>>>();
         let flags = plan.namespaces.iter().fold(CloneFlags::NONE, |flags, namespace| flags.and(flag(*namespace)));
         // Where there is a cgroup, the step that enters it makes the namespace: it must be the new cgroup's.
@@ -143,6 +152,8 @@ impl Program {
             )?),
             streams,
             group: None,
+            steps: None,
+            zero: zero[0],
             own_arguments: ArgumentArea::find(),
         })
     }
@@ -179,7 +190,7 @@ fn below_root(path: &GuestPath) -> io::Result<CString> {
     text(path.relative().to_owned())
 }
 
-fn op(step: &Step, places: &Places<'_>) -> io::Result<Op> {
+fn op(step: &Step, places: &Places<'_>, zero: [Time; 2]) -> io::Result<Op> {
     let mounted = |kind: &str,
                    target: &str,
                    flags: MountFlags,
@@ -198,7 +209,7 @@ fn op(step: &Step, places: &Places<'_>) -> io::Result<Op> {
         Step::SetNames { host, domain } => Op::SetNames { host: text(host.clone())?, domain: text(domain.clone())? },
         Step::BringLoopbackUp => Op::BringLoopbackUp,
         Step::JoinRelay { .. } => Op::JoinRelay,
-        Step::StartClocksAtZero => Op::StartClocksAtZero { offsets: offsets_to_zero() },
+        Step::StartClocksAtZero => Op::StartClocksAtZero { offsets: offsets_to(zero) },
         Step::OpenLowPorts => Op::OpenLowPorts,
         Step::ForbidUserNamespaces => Op::ForbidUserNamespaces,
         Step::MakeMountsPrivate => Op::MakeMountsPrivate,
@@ -287,16 +298,15 @@ fn root_mount(places: &Places<'_>, memory: bool, size: Option<u64>) -> io::Resul
     })
 }
 
-/// The text for `/proc/PID/timens_offsets` that takes both clocks back to zero (time_namespaces(7)). They go on from
+/// The text for `/proc/PID/timens_offsets` that makes these values of both clocks zero (time_namespaces(7)). They go on from
 /// there until the command starts, well under a second.
-fn offsets_to_zero() -> Vec<u8> {
-    let line = |name: &str, clock: Clock| {
-        let (seconds, nanoseconds) = process::clock(clock);
+fn offsets_to([monotonic, boot]: [Time; 2]) -> Vec<u8> {
+    let line = |name: &str, (seconds, nanoseconds): Time| {
         match nanoseconds {
             0 => format!("{name} {} 0\n", -seconds),
             // The kernel takes only non-negative nanoseconds.
             some => format!("{name} {} {}\n", -seconds - 1, 1_000_000_000 - some),
         }
     };
-    (line("monotonic", Clock::Monotonic) + &line("boottime", Clock::Boot)).into_bytes()
+    (line("monotonic", monotonic) + &line("boottime", boot)).into_bytes()
 }

@@ -15,6 +15,7 @@ use super::program::{Places, Program, Streams};
 use super::refusal::Refusal;
 use super::relay::{Copied, Relay};
 use super::scratch::{self, Scratch};
+use super::steps::Steps;
 use super::supervise::{Carried, ROUTED, Remains, Supervisor};
 use super::{Delivery, Job, News, Options, Outcome, Prepared, SandboxError, Stdin, Tell, outputs, pty, replay};
 use crate::config::model::{self, ScratchKind};
@@ -101,9 +102,11 @@ fn execute(
     let began = Instant::now();
     let launched = begin(&launch, asked);
     let begun = launched.is_ok();
+    let mut steps = None;
     let (origin, supervised) = match launched {
-        Ok(launched) => {
+        Ok(mut launched) => {
             clock.phase("command");
+            steps = launched.steps.take();
             (launched.origin, supervise(launched, prepared, &mut network, tell))
         }
         Err(error) if prepared.plan.namespaces.contains(&Namespace::Net) => (Origin::Fresh(None), Err(error)),
@@ -176,6 +179,7 @@ fn execute(
         undeclared: run.undeclared,
         enforced: run.enforced,
         phases: clock.finish(),
+        steps: steps.map(|steps| steps.read(&prepared.plan, clock)).unwrap_or_default(),
         kept: kept.map(|path| path.display().to_string()),
         cache: record::Cache {
             state: if looked_up { record::Cache::MISS } else { record::Cache::OFF }.to_owned(),
@@ -255,6 +259,7 @@ struct Launched {
     origin: Origin,
     carried: Option<Carried>,
     signals: Signals,
+    steps: Option<Steps>,
 }
 
 /// Makes the sandbox.
@@ -270,6 +275,8 @@ fn begin(launch: &Launch<'_>, asked: Option<Asked>) -> Result<Launched, SandboxE
     }
     let mut program = Program::new(&prepared.plan, &places, streams).map_err(SandboxError::Streams)?;
     program.group = launch.group.map(Living::entry).transpose()?;
+    program.steps =
+        options.steps.then(|| Steps::of(&prepared.plan, program.zero)).transpose().map_err(SandboxError::Kernel)?;
     let signals = Signals::route(&ROUTED).map_err(SandboxError::Kernel)?;
     process::drop_groups().map_err(SandboxError::Kernel)?;
     let (init, origin) = launch::launch(&program, asked).map_err(Refusal::of_launch)?;
@@ -277,7 +284,7 @@ fn begin(launch: &Launch<'_>, asked: Option<Asked>) -> Result<Launched, SandboxE
         announce(launch, pid);
     }
     // Our copies of the command's ends, which go with the program, must not stay, or the streams would never end.
-    Ok(Launched { init, origin, carried, signals })
+    Ok(Launched { init, origin, carried, signals, steps: program.steps })
 }
 
 /// Stays with the sandbox until it is over.

@@ -277,7 +277,7 @@ pub fn all(store: &Path, project: &str) -> Result<All, RecordError> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::record::{Changes, Exit, Output, Phase, Stream};
+    use crate::record::{Changes, Exit, Output, Phase, Step, Stream};
     use std::collections::HashSet;
 
     pub(crate) fn record(id: &str) -> Record {
@@ -308,6 +308,7 @@ pub(crate) mod tests {
             outputs: vec![Output::symlink("link", "te\u{1b}xt"), Output::directory("empty")],
             undeclared: Changes { added: vec!["/src/\u{1b}".to_owned()], ..Changes::default() },
             phases: vec![Phase { name: "launch".to_owned(), start_us: 1, duration_us: 2 }],
+            steps: vec![Step { process: "init".to_owned(), name: "mount".to_owned(), start_us: 1, duration_us: 2 }],
             kept: None,
             limit: None,
             usage: None,

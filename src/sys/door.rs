@@ -14,6 +14,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use super::cgroup::Entry;
 use super::clone::{self, CloneFlags};
 use super::errno::{Call, CallError, Errno, check};
+use super::mapping::Mapping;
 use super::process::UNUSED;
 
 /// What is entered.
@@ -54,38 +55,11 @@ struct Report {
     failed: Option<CallError>,
 }
 
-/// A mapping that goes with its owner.
-struct Mapping {
-    start: *mut libc::c_void,
-    length: usize,
-}
-
-impl Mapping {
-    fn new(length: usize, flags: libc::c_int) -> Result<Self, CallError> {
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a new anonymous mapping at a place of the kernel's choice touches nothing that exists.
-        let start = unsafe { libc::mmap(std::ptr::null_mut(), length, protection, flags | libc::MAP_ANONYMOUS, -1, 0) };
-        if start == libc::MAP_FAILED { Err(CallError::last(Call::mmap)) } else { Ok(Self { start, length }) }
-    }
-
-    /// A stack that faults at its end.
-    fn stack() -> Result<Self, CallError> {
-        let stack = Self::new(GUARD + STACK, libc::MAP_PRIVATE | libc::MAP_NORESERVE | libc::MAP_STACK)?;
-        // SAFETY: the first bytes of a mapping of ours that nothing uses yet.
-        check(Call::mmap, unsafe { libc::mprotect(stack.start, GUARD, libc::PROT_NONE) }.into())?;
-        Ok(stack)
-    }
-
-    fn end(&self) -> *mut libc::c_void {
-        self.start.wrapping_byte_add(self.length)
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: ours; the helper, which shared it, is gone, and what the helper made has a copy of its own.
-        unsafe { libc::munmap(self.start, self.length) };
-    }
+/// A stack that faults at its end.
+fn stack() -> Result<Mapping, CallError> {
+    let stack = Mapping::new(GUARD + STACK, libc::MAP_PRIVATE | libc::MAP_NORESERVE | libc::MAP_STACK)?;
+    stack.guard(GUARD)?;
+    Ok(stack)
 }
 
 /// What the helper is given.
@@ -113,9 +87,9 @@ pub fn clone3_through<F: FnOnce() -> Infallible>(
     group: Option<&Entry>,
     child: F,
 ) -> Result<(i32, OwnedFd), CallError> {
-    let stack = Mapping::stack()?;
+    let stack = stack()?;
     let shared = Mapping::new(size_of::<Report>(), libc::MAP_SHARED)?;
-    let report = shared.start.cast::<Report>();
+    let report = shared.start().cast::<Report>();
     // SAFETY: new memory of ours, large enough, and page-aligned.
     unsafe { report.write(Report { pid: 0, pidfd: -1, failed: None }) };
     let mut task = Task { door, flags, group, report, child: Some(child) };

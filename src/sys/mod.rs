@@ -15,6 +15,7 @@ pub mod files;
 pub mod inside;
 pub mod landlock;
 pub mod local;
+pub mod mapping;
 pub mod mount;
 pub mod netlink;
 pub mod ns;

@@ -73,10 +73,28 @@ fn phases_are_shown_and_traced() {
     need!(Sandbox);
     let project = Project::new();
     let ended = project.sbx(["run", "--timing", "--trace-out", "trace.json", "--", "echo", "hi"]).stdout("hi\n");
-    ended.stderr_has("launch").stderr_has("command");
+    ended
+        .stderr_has("launch")
+        .stderr_has("command")
+        .stderr_has("PID 1: mount the overlay root")
+        .stderr_has("the command's process: begin a session");
     let trace = json(&project.read("trace.json"));
     let events = trace["traceEvents"].as_array().or(trace.as_array()).expect("a list of events");
-    assert!(events.iter().any(|event| event["name"] == "launch" && event["ph"] == "X"), "{trace}");
+    let event = |name: &str| events.iter().find(|event| event["name"] == name && event["ph"] == "X").expect(name);
+    let begin = |name: &str| event(name)["ts"].as_u64().expect("a time");
+    // The command's process has a clock of its own, which begins at zero, and still its steps are in their place.
+    let order = ["launch", "mount the overlay root", "begin a session", "outputs"].map(begin);
+    assert!(order.is_sorted(), "{order:?}");
+    assert!(event("begin a session")["tid"] != event("launch")["tid"], "{trace}");
+    // Who does not ask pays nothing for it.
+    project.sbx(["run", "--no-cache", "--", "true"]).ok();
+    let records = project.command("find").args([project.beside("cache/runs")]).args(["-name", "*.json"]).ok().stdout;
+    let mut records: Vec<_> = records.lines().collect();
+    records.sort_by_key(|path| path.rsplit('/').next().expect("a name").to_owned());
+    let steps =
+        |path: &&str| json(&std::fs::read_to_string(path).expect("a record"))["steps"].as_array().expect("steps").len();
+    let counts: Vec<_> = records.iter().map(steps).collect();
+    assert!(counts.len() == 2 && counts[0] > 20 && counts[1] == 0, "{counts:?}");
 }
 
 #[test]
