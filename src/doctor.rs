@@ -4,11 +4,13 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::config::model::{Network, Rules, Sandbox, ScratchKind, Settings};
+use crate::config::model::{CPU_PERIOD_US, Limits, Network, Rules, Sandbox, ScratchKind, Settings};
 use crate::inputs::{Proxies, Silent};
 use crate::plan::calls::Calls;
+use crate::plan::group::Controller;
 use crate::plan::step::Step;
 use crate::sandbox::cache::Use;
+use crate::sandbox::group;
 use crate::sandbox::phases::Phases;
 use crate::sandbox::refusal::Refusal;
 use crate::sandbox::{self, Delivery, Job, Options, Request, SandboxError, Stdin};
@@ -73,6 +75,7 @@ pub fn examine(cache: &Path) -> Vec<Finding> {
     let rules = Settings { network: Network::Rules(Rules::default()), ..Settings::default() };
     let without = (Status::Limited, "`network.allow` and `network.publish` do not work");
     findings.push(whole("network rules", cache, rules, without));
+    findings.extend(Controller::ALL.map(|controller| limit(controller, cache)));
     findings
 }
 
@@ -147,6 +150,24 @@ fn whole(name: &'static str, cache: &Path, settings: Settings, without: (Status,
             let (status, consequence) = without;
             Finding { consequence: Some(consequence.into()), fix: error.hint(), ..found(name, status, chain(&error)) }
         }
+    }
+}
+
+/// Runs `true` in a sandbox that is held to a limit; how it is held.
+fn limit(controller: Controller, cache: &Path) -> Finding {
+    let (name, limits) = match controller {
+        Controller::Memory => ("memory limit", Limits { memory: Some(1 << 30), ..Limits::default() }),
+        Controller::Pids => ("process limit", Limits { pids: Some(1000), ..Limits::default() }),
+        Controller::Cpu => ("CPU limit", Limits { cpu_us: Some(CPU_PERIOD_US), ..Limits::default() }),
+    };
+    let without = format!("a run that asks for {} fails", controller.key());
+    let settings = Settings { limits, ..Settings::default() };
+    let finding = whole(name, cache, settings, (Status::Limited, &without));
+    match group::find(&[controller]) {
+        Ok(way) if finding.status == Status::Ok => {
+            Finding { detail: format!("{}, by {way}", finding.detail), ..finding }
+        }
+        _ => finding,
     }
 }
 

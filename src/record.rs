@@ -76,6 +76,12 @@ pub struct Record {
     /// What the cache had to do with it.
     #[serde(default)]
     pub cache: Cache,
+    /// The limit of memory or processes that the command met.
+    #[serde(default)]
+    pub limit: Option<Limit>,
+    /// What the command and all that it started have used; none for a replay.
+    #[serde(default)]
+    pub usage: Option<Usage>,
 }
 
 impl Record {
@@ -110,6 +116,8 @@ impl Record {
             phases: Vec::new(),
             kept: None,
             cache: Cache::default(),
+            limit: None,
+            usage: None,
         }
     }
 }
@@ -149,7 +157,7 @@ pub struct Exit {
     pub code: i32,
     /// The signal that ended the command, if one did.
     pub signal: Option<i32>,
-    /// `exited`, `signalled`, `time-limit`, `not-found`, `not-executable` or `failed` (sbx itself).
+    /// `exited`, `signalled`, `time-limit`, `memory-limit`, `not-found`, `not-executable` or `failed` (sbx itself).
     pub reason: String,
     /// The error of sbx, when it failed.
     pub error: Option<String>,
@@ -162,6 +170,44 @@ impl Exit {
     pub const SIGNALLED: &str = "signalled";
     /// The reason of a command that ran out of time.
     pub const TIME_LIMIT: &str = "time-limit";
+    /// The reason of a command that ran out of memory.
+    pub const MEMORY_LIMIT: &str = "memory-limit";
+}
+
+/// A limit that a command met.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limit {
+    /// `memory` or `pids`.
+    pub name: String,
+    /// Its value: bytes, or processes.
+    pub value: u64,
+}
+
+/// What a command and all that it started have used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Usage {
+    /// The most memory at one time, in bytes.
+    pub peak_memory: u64,
+    /// Whose: `all` (all processes together, as their cgroup counts it) or `largest` (the largest process alone, never below
+    /// sbx's own size).
+    pub peak_of: String,
+    /// CPU time outside of the kernel, in microseconds.
+    pub user_us: u64,
+    /// CPU time in the kernel, in microseconds.
+    pub system_us: u64,
+    /// Bytes read from disks.
+    pub read_bytes: u64,
+    /// Bytes written to disks.
+    pub written_bytes: u64,
+}
+
+impl Usage {
+    /// The peak of all processes together.
+    pub const ALL: &str = "all";
+    /// The peak of the largest process.
+    pub const LARGEST: &str = "largest";
 }
 
 /// One captured stream.

@@ -25,7 +25,8 @@ pub struct Policy {
     pub hostname: String,
     /// What was isolated, one word each, as the kernel granted it.
     pub isolation: BTreeSet<String>,
-    /// The limits that a command can see (`open_files`), by name. The time limit stands in the action.
+    /// The limits that a command can see or meet (`open_files`, `memory` and `disk` in bytes, `pids`, `cpu_us` in microseconds
+    /// each 100 ms), by name. The time limit stands in the action.
     pub limits: BTreeMap<String, u64>,
     /// Whether what the command writes lives in memory, which it can tell by the space that there is.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -254,6 +254,9 @@ impl Context {
         if let Some(reason) = &outcome.record.cache.reason {
             self.ui.detail(&format!("not cached: {reason}"));
         }
+        if let Some(usage) = &outcome.record.usage {
+            self.ui.detail(&report::usage(usage));
+        }
         self.ui.detail(&format!("run {}, recorded", outcome.record.id));
         Ok(outcome)
     }

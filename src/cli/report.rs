@@ -6,11 +6,12 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use indicatif::BinaryBytes;
 use serde::Serialize;
 
 use super::output::json_text;
 use crate::error::Error;
-use crate::record::Phase;
+use crate::record::{Phase, Usage};
 use crate::sys::caller;
 
 /// A file that the command line named, opened before the run begins: what can't be written fails before anything is
@@ -91,6 +92,19 @@ pub(super) fn timing(phases: &[Phase], net_namespace: &str) -> String {
         let _ = writeln!(table, "net namespace: {net_namespace}");
     }
     table
+}
+
+/// What a command has used, in a line.
+pub(super) fn usage(usage: &Usage) -> String {
+    let whose = if usage.peak_of == Usage::ALL { "together" } else { "the largest process" };
+    format!(
+        "used {} of memory ({whose}), CPU {} user, {} system, {} read, {} written",
+        BinaryBytes(usage.peak_memory),
+        milliseconds(usage.user_us),
+        milliseconds(usage.system_us),
+        BinaryBytes(usage.read_bytes),
+        BinaryBytes(usage.written_bytes)
+    )
 }
 
 fn milliseconds(microseconds: u64) -> String {

@@ -44,6 +44,10 @@ pub(super) struct Layer {
     pub(super) pass: Option<Vec<At<String>>>,
     pub(super) time: Option<Duration>,
     pub(super) open_files: Option<u64>,
+    pub(super) memory: Option<u64>,
+    pub(super) pids: Option<u64>,
+    pub(super) cpu_us: Option<u64>,
+    pub(super) disk: Option<At<u64>>,
     pub(super) outputs_sha256: Option<String>,
     pub(super) cache_failures: Option<bool>,
 }
@@ -82,6 +86,10 @@ impl Layer {
             pass: self.pass.or_else(|| top.pass.clone()),
             time: self.time.or(top.time),
             open_files: self.open_files.or(top.open_files),
+            memory: self.memory.or(top.memory),
+            pids: self.pids.or(top.pids),
+            cpu_us: self.cpu_us.or(top.cpu_us),
+            disk: self.disk.or_else(|| top.disk.clone()),
             outputs_sha256: self.outputs_sha256.or_else(|| top.outputs_sha256.clone()),
             cache_failures: self.cache_failures.or(top.cache_failures),
         }
@@ -136,10 +144,6 @@ impl Checker<'_> {
                 self.faults.push(fault);
             })
             .ok()
-    }
-
-    fn unavailable(&mut self, key: &str, span: &Span, instead: &str) {
-        self.faults.push(Fault::new(span, format!("`{key}` is not available yet")).hint(instead));
     }
 
     fn layer(&mut self, settings: &file::Settings) -> Layer {
@@ -416,24 +420,13 @@ impl Checker<'_> {
         layer.open_files = open_files
             .as_ref()
             .and_then(|at| self.judge(&at.span, "`limits.open_files`", values::open_files(at.value)));
-        let instead = "remove it; `limits.time` and `limits.open_files` are available";
-        for (key, size) in [("limits.memory", memory), ("limits.disk", disk)] {
-            if let Some(at) = size
-                && self.value(&format!("`{key}`"), at, values::size).is_some()
-            {
-                self.unavailable(key, &at.span, instead);
-            }
-        }
-        if let Some(at) = pids
-            && self.judge(&at.span, "`limits.pids`", positive(at.value > 0)).is_some()
-        {
-            self.unavailable("limits.pids", &at.span, instead);
-        }
-        if let Some(at) = cpus
-            && self.judge(&at.span, "`limits.cpus`", positive(at.value > 0.0 && at.value.is_finite())).is_some()
-        {
-            self.unavailable("limits.cpus", &at.span, instead);
-        }
+        layer.memory = memory.as_ref().and_then(|at| self.value("`limits.memory`", at, values::size));
+        layer.pids = pids.as_ref().and_then(|at| self.judge(&at.span, "`limits.pids`", values::pids(at.value)));
+        layer.cpu_us = cpus.as_ref().and_then(|at| self.judge(&at.span, "`limits.cpus`", values::cpus(at.value)));
+        layer.disk = disk.as_ref().and_then(|at| {
+            let value = self.value("`limits.disk`", at, values::size)?;
+            Some(At { span: at.span.clone(), value })
+        });
     }
 
     fn fetches(&mut self, list: &[At<file::Fetch>]) -> Vec<Fetch> {
@@ -479,8 +472,4 @@ impl Checker<'_> {
         }
         command.value.iter().map(|argument| argument.value.clone()).collect()
     }
-}
-
-fn positive(holds: bool) -> Result<(), Bad> {
-    holds.then_some(()).ok_or_else(|| Bad::new("must be above zero").hint("leave the key out for no limit"))
 }

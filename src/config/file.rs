@@ -215,16 +215,19 @@ section! {
     Limits {
         /// Wall-clock time, such as 10m or 1h30m.
         time: Option<At<String>>,
-        /// Memory, such as 2GiB. Not available yet.
+        /// Memory of all its processes together, such as 2GiB, without swap; what they write to a scratch directory in memory
+        /// counts too. Beyond it the command is killed.
         memory: Option<At<String>>,
-        /// How many processes. Not available yet.
+        /// How many processes and threads may live at once; beyond it fork fails.
+        #[schemars(range(min = 1, max = 4_194_303))]
         pids: Option<At<i64>>,
-        /// How many processors, such as 2.0. Not available yet.
+        /// CPU time, as a number of processors, such as 2.0.
+        #[schemars(range(min = 0.01, max = 8192.0))]
         cpus: Option<At<f64>>,
         /// How many open files a process may have.
         #[schemars(range(min = 3, max = 2_147_483_584))]
         open_files: Option<At<i64>>,
-        /// What the command may write, such as 10GiB. Not available yet.
+        /// How much the command may write, such as 10GiB; needs `sandbox.scratch = "memory"`.
         disk: Option<At<String>>,
     }
 }

@@ -273,4 +273,15 @@ pub struct Limits {
     pub time: Option<Duration>,
     /// `RLIMIT_NOFILE`, soft and hard.
     pub open_files: Option<u64>,
+    /// Memory of all processes together, in bytes.
+    pub memory: Option<u64>,
+    /// Processes and threads at once.
+    pub pids: Option<u64>,
+    /// CPU time in microseconds for each [`CPU_PERIOD_US`].
+    pub cpu_us: Option<u64>,
+    /// What may be written to the scratch directory in memory, and to `/dev/shm`, in bytes.
+    pub disk: Option<u64>,
 }
+
+/// The period of the CPU limit in microseconds, the kernel's own default.
+pub const CPU_PERIOD_US: u64 = 100_000;

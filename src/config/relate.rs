@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::check::Layer;
 use super::fault::{Fault, Span};
-use super::model::{Calls, Env, HostName, Limits, Network, Peer, Rootfs, Rules, Sandbox, Settings};
+use super::model::{Calls, Env, HostName, Limits, Network, Peer, Rootfs, Rules, Sandbox, ScratchKind, Settings};
 use crate::path::GuestPath;
 
 /// The settings that `layer` comes to, defaults filled in; faults where its values contradict each other.
@@ -22,6 +22,7 @@ pub(super) fn settle(layer: &Layer, faults: &mut Vec<Fault>) -> Settings {
     targets(layer, &rootfs, &sandbox.workdir, faults);
     network(layer, &sandbox.hostname, faults);
     environment(layer, faults);
+    disk(layer, sandbox.scratch, faults);
     Settings {
         inputs: layer.inputs.clone().unwrap_or_default(),
         gitignore: layer.gitignore.unwrap_or_default(),
@@ -36,7 +37,14 @@ pub(super) fn settle(layer: &Layer, faults: &mut Vec<Fault>) -> Settings {
             set: layer.set.iter().flatten().map(|(name, at)| (name.clone(), at.value.clone())).collect(),
             pass: layer.pass.iter().flatten().map(|at| at.value.clone()).collect(),
         },
-        limits: Limits { time: layer.time, open_files: layer.open_files },
+        limits: Limits {
+            time: layer.time,
+            open_files: layer.open_files,
+            memory: layer.memory,
+            pids: layer.pids,
+            cpu_us: layer.cpu_us,
+            disk: layer.disk.as_ref().map(|at| at.value),
+        },
         outputs_sha256: layer.outputs_sha256.clone(),
         cache_failures: layer.cache_failures.unwrap_or_default(),
     }
@@ -170,6 +178,14 @@ impl Pins {
                 Fault::new(&(start..end), format!("no rule of `network.allow` reaches the pinned name `{name}`"));
             faults.push(fault.hint(format!("allow it, as in `allow = [\"{name}:443\"]`, or remove the pin")));
         }
+    }
+}
+
+/// No facility of the kernel bounds a directory on a disk for an ordinary user; a tmpfs has a size.
+fn disk(layer: &Layer, scratch: ScratchKind, faults: &mut Vec<Fault>) {
+    if let Some(at) = layer.disk.as_ref().filter(|_| scratch == ScratchKind::Disk) {
+        let message = "`limits.disk` can't be enforced while what the command writes lives on the disk";
+        faults.push(Fault::new(&at.span, message).hint("set `sandbox.scratch = \"memory\"`, or remove the limit"));
     }
 }
 

@@ -9,7 +9,7 @@ use syscalls::{aarch64, x86_64};
 use crate::digest::parse_hex;
 use crate::path::{GuestPath, RelPath, STAGING_PREFIX};
 
-use super::model::Rootfs;
+use super::model::{CPU_PERIOD_US, Rootfs};
 
 /// What is wrong with a value, and what helps.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -201,6 +201,31 @@ pub(super) fn open_files(number: i64) -> Result<u64, Bad> {
         .contains(&number)
         .then(|| number.unsigned_abs())
         .ok_or_else(|| Bad::new(format!("can't be {number}")).hint(format!("it is from 3 to {OPEN_FILES_MAX}")))
+}
+
+/// The most processes that a cgroup can be told to allow, one left for PID 1 (`PIDS_MAX` in kernel/cgroup/pids.c).
+const PIDS_MAX: i64 = 4_194_303;
+
+/// A limit of processes.
+pub(super) fn pids(number: i64) -> Result<u64, Bad> {
+    match number {
+        0 => Err(Bad::new("is zero").hint("leave the key out for no limit")),
+        1..=PIDS_MAX => Ok(number.unsigned_abs()),
+        _ => Err(Bad::new(format!("can't be {number}")).hint(format!("it is from 1 to {PIDS_MAX}"))),
+    }
+}
+
+/// The least and the most processors: the kernel takes no quota below a millisecond, and knows no more processors.
+const CPUS: (f64, f64) = (0.01, 8192.0);
+
+/// A number of processors, as microseconds of CPU time for each period.
+pub(super) fn cpus(number: f64) -> Result<u64, Bad> {
+    let (least, most) = CPUS;
+    match number {
+        0.0 => Err(Bad::new("is zero").hint("leave the key out for no limit")),
+        number if (least..=most).contains(&number) => Ok((number * CPU_PERIOD_US as f64).round() as u64),
+        _ => Err(Bad::new(format!("can't be {number}")).hint(format!("it is from {least} to {most}"))),
+    }
 }
 
 /// The digits of a SHA-256.

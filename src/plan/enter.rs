@@ -57,6 +57,8 @@ pub fn build(standing: Standing, argv: &[String], terminal: bool) -> Result<Plan
         namespaces: Vec::new(),
         layers: Vec::new(),
         time_limit: None,
+        group: None,
+        disk: None,
         outputs: Vec::new(),
         skeleton: Skeleton::default(),
     })

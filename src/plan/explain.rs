@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::group::BinarySize;
 use super::{Layer, Plan};
 
 /// The plan as text, a line a step.
@@ -14,6 +15,12 @@ pub fn explain(plan: &Plan) -> String {
     line(format_args!("namespaces   {}", names.join(" ")));
     if let Some(time) = plan.time_limit {
         line(format_args!("time limit   {time:?}"));
+    }
+    if let Some(group) = &plan.group {
+        line(format_args!("limits       {} ({})", group.bounds, group.way));
+    }
+    if let Some(disk) = plan.disk {
+        line(format_args!("disk limit   {}", BinarySize(disk)));
     }
     for output in &plan.outputs {
         line(format_args!("output       {output}"));

@@ -5,8 +5,10 @@
 pub mod calls;
 pub mod enter;
 pub mod env;
+mod error;
 pub mod explain;
 pub mod filter;
+pub mod group;
 pub mod network;
 pub mod process;
 pub mod skeleton;
@@ -21,6 +23,8 @@ use serde::Serialize;
 use crate::config::model::{DEFAULT_HOST_PATHS, Network, Rootfs, ScratchKind, Settings};
 use crate::path::{GuestPath, RelPath};
 use calls::Calls;
+pub use error::PlanError;
+use group::{Group, Obstacle, Way};
 use skeleton::{Place, Skeleton};
 use step::{Bind, Expect, Ids, Landlock, Limit, Step};
 
@@ -37,6 +41,8 @@ pub struct Facts {
     pub stack: u64,
     /// The caller's limits that the command keeps (file size, CPU time, address space, data), by name, where there are any.
     pub inherited: BTreeMap<String, u64>,
+    /// How this machine can hold a sandbox to limits of memory, processes and CPU, where such a limit is asked for.
+    pub group: Option<Result<Way, Obstacle>>,
     /// What stands at each of the `rootfs.host` paths, in the settings' order.
     pub host: Vec<HostPlace>,
     /// What stands at each mount's source, in the settings' order.
@@ -109,6 +115,10 @@ pub struct Plan {
     pub start: Vec<Step>,
     /// After how much time the command is ended.
     pub time_limit: Option<Duration>,
+    /// The cgroup that holds it, if one is needed.
+    pub group: Option<Group>,
+    /// The size of what may be written, in bytes, where that is limited.
+    pub disk: Option<u64>,
     /// The caller's limits that the command keeps, by name, soft and hard, where there are any.
     pub inherited_limits: BTreeMap<String, u64>,
     /// What comes back after exit 0, as written.
@@ -144,11 +154,18 @@ impl Plan {
     /// The same when the namespaces are made and only the first `done` steps, counted through both lists, have succeeded.
     pub fn isolation_after(&self, done: usize) -> Vec<String> {
         let steps = || self.setup.iter().chain(&self.start).take(done);
-        // It is made by a step, the others with PID 1.
+        // These are made by steps, the others with PID 1.
         let no_time = !steps().any(|step| matches!(step, Step::StartClocksAtZero));
-        let made = self.namespaces.iter().filter(|namespace| !(no_time && **namespace == Namespace::Time));
+        let no_group = self.group.is_some() && !steps().any(|step| matches!(step, Step::EnterGroup(_)));
+        let missing = |namespace: &Namespace| match namespace {
+            Namespace::Time => no_time,
+            Namespace::Cgroup => no_group,
+            _ => false,
+        };
+        let made = self.namespaces.iter().filter(|namespace| !missing(namespace));
         let namespaces = made.map(|namespace| format!("{}-namespace", namespace.name()));
         let walls = steps().filter_map(|step| match step {
+            Step::EnterGroup(_) => Some("own-cgroup"),
             Step::ForbidUserNamespaces => Some("no-user-namespaces"),
             Step::EnterRoot => Some("own-root"),
             Step::JoinOwnKeyring => Some("own-keyring"),
@@ -219,57 +236,6 @@ pub enum Layer {
     Rootfs,
 }
 
-/// Why there can be no plan.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say it")]
-pub enum PlanError {
-    #[error("{target} can't be made: {above} is {kind} inside the sandbox")]
-    Below { target: GuestPath, above: String, kind: &'static str },
-    #[error("two things are to stand at {target} inside the sandbox")]
-    Taken { target: GuestPath },
-    #[error("`rootfs.host` names {path}, which does not exist on this machine")]
-    HostMissing { path: GuestPath },
-    #[error("`rootfs.host` can't show {path}: sbx makes that place itself")]
-    HostReserved { path: GuestPath },
-    #[error("{what}: {path} can't be read: {reason}")]
-    Unreadable { what: &'static str, path: String, reason: String },
-    #[error("the source of the mount at {target} does not exist: {path}")]
-    MountMissing { target: GuestPath, path: String },
-    #[error("{what}: {path} leads into {place}, which is the host kernel's and can't be shown inside")]
-    KernelPlace { what: &'static str, path: String, place: String },
-    #[error("the rootfs has /{name} as something else than a directory")]
-    RootfsTop { name: String },
-    #[error("the rootfs has files at {workdir}, where only the inputs may stand")]
-    RootfsWorkdir { workdir: GuestPath },
-    #[error("`limits.open_files` is {wanted}, but the caller's own hard limit is {hard}")]
-    OpenFiles { wanted: u64, hard: u64 },
-    #[error("`sandbox.nested` can't be granted to root: the command would be the system's root for /proc/sys")]
-    NestedRoot,
-    #[error("an argument holds a NUL byte")]
-    Nul,
-}
-
-impl PlanError {
-    /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Below { .. } | Self::Taken { .. } => Some("choose another target".into()),
-            Self::HostMissing { .. } => Some("take it out of the list, or install what provides it".into()),
-            Self::HostReserved { .. } => Some("name what is needed below it, one path at a time".into()),
-            Self::Unreadable { .. } => Some("make it readable for this user, or take it out".into()),
-            Self::MountMissing { .. } => Some("relative sources begin at the directory of sandbox.toml".into()),
-            Self::RootfsTop { name } => Some(format!("make /{name} a directory in the rootfs, or leave it out")),
-            Self::RootfsWorkdir { .. } => Some("set `sandbox.workdir` to a place that the rootfs does not have".into()),
-            Self::OpenFiles { hard, .. } => Some(format!("ask for at most {hard}, or raise it with `ulimit -Hn`")),
-            Self::KernelPlace { .. } => {
-                Some("the sandbox has a /proc and a /dev of its own; name something else".into())
-            }
-            Self::NestedRoot => Some("run sbx as an ordinary user".into()),
-            Self::Nul => None,
-        }
-    }
-}
-
 /// The size of `/dev/shm` in bytes: the same on every machine.
 const SHARED_MEMORY: u64 = 1 << 30;
 /// The first port that needs no capability, unless the namespace is told otherwise.
@@ -314,11 +280,12 @@ pub fn build(settings: &Settings, facts: &Facts, invocation: &Invocation) -> Res
 
     let environment = env::build(&settings.env, &invocation.environment, sandbox.uid);
     let path = environment.get("PATH").map_or("", String::as_str);
+    let group = group::decide(&settings.limits, facts.group.as_ref())?;
     Ok(Plan {
         candidates: env::candidates(&invocation.argv[0], path),
         argv: invocation.argv.clone(),
         environment,
-        setup: setup(settings, facts, binds),
+        setup: setup(settings, facts, group.as_ref(), binds),
         start: process::start(
             &directory,
             &process::limits(settings, facts)?,
@@ -329,6 +296,8 @@ pub fn build(settings: &Settings, facts: &Facts, invocation: &Invocation) -> Res
         namespaces,
         layers,
         time_limit: settings.limits.time,
+        group,
+        disk: settings.limits.disk,
         inherited_limits: facts.inherited.clone(),
         outputs: settings
             .outputs
@@ -339,14 +308,16 @@ pub fn build(settings: &Settings, facts: &Facts, invocation: &Invocation) -> Res
     })
 }
 
-/// The steps of PID 1. The user namespace's ids come first, for everything after needs them; what needs the host's
+/// The steps of PID 1. Its cgroup comes first, for everything after counts there; then the user namespace's ids, for
+/// everything after needs them; what needs the host's
 /// `/proc` comes before the root changes; privilege goes last.
-fn setup(settings: &Settings, facts: &Facts, binds: Vec<Bind>) -> Vec<Step> {
+fn setup(settings: &Settings, facts: &Facts, group: Option<&Group>, binds: Vec<Bind>) -> Vec<Step> {
     let sandbox = &settings.sandbox;
-    let mut steps = vec![
+    let mut steps: Vec<Step> = group.map(|group| Step::EnterGroup(group.bounds)).into_iter().collect();
+    steps.extend([
         Step::MapIds(Ids { uid: sandbox.uid, gid: sandbox.gid, host_uid: facts.uid, host_gid: facts.gid }),
         Step::SetNames { host: sandbox.hostname.clone(), domain: "localdomain".into() },
-    ];
+    ]);
     if settings.network != Network::Host {
         steps.push(Step::BringLoopbackUp);
     }
@@ -364,14 +335,17 @@ fn setup(settings: &Settings, facts: &Facts, binds: Vec<Bind>) -> Vec<Step> {
     if !nested {
         steps.push(Step::ForbidUserNamespaces);
     }
-    steps.extend([Step::MakeMountsPrivate, Step::MountRoot { memory: sandbox.scratch == ScratchKind::Memory }]);
+    steps.extend([
+        Step::MakeMountsPrivate,
+        Step::MountRoot { memory: sandbox.scratch == ScratchKind::Memory, size: settings.limits.disk },
+    ]);
     steps.extend(binds.into_iter().map(Step::Bind));
     steps.extend([
         // Whoever makes a user namespace writes its id maps there, and may mount a fresh one only where none is read-only
         // (mount_too_revealing() of fs/namespace.c).
         Step::MountProc { writable: nested },
         Step::MountTerminals,
-        Step::MountSharedMemory { bytes: SHARED_MEMORY },
+        Step::MountSharedMemory { bytes: settings.limits.disk.map_or(SHARED_MEMORY, |disk| disk.min(SHARED_MEMORY)) },
         Step::EnterRoot,
     ]);
     steps.extend(process::confine(sandbox.calls.clone()));

@@ -9,12 +9,15 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::calls::Calls;
+use super::group::{BinarySize, Bounds};
 use crate::path::GuestPath;
 
 /// One step; the order in the plan is the order of execution.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
+    /// Be held by the run's own cgroup, and take it for the root of all cgroups.
+    EnterGroup(Bounds),
     /// Map one user and one group id into the new user namespace; `setgroups` is denied for good.
     MapIds(Ids),
     /// Set the host and domain name.
@@ -45,6 +48,8 @@ pub enum Step {
     MountRoot {
         /// Whether the upper layer lies in a tmpfs.
         memory: bool,
+        /// The tmpfs's size in bytes, where it has a limit.
+        size: Option<u64>,
     },
     /// Bind one place of the host.
     Bind(Bind),
@@ -208,8 +213,12 @@ impl Step {
             Self::StartClocksAtZero => "start the clocks at zero".into(),
             Self::ForbidUserNamespaces => "forbid user namespaces inside".into(),
             Self::MakeMountsPrivate => "make the mounts private".into(),
-            Self::MountRoot { memory: false } => "mount the overlay root".into(),
-            Self::MountRoot { memory: true } => "mount the overlay root over a tmpfs".into(),
+            Self::EnterGroup(bounds) => format!("hold the sandbox to {bounds}"),
+            Self::MountRoot { memory: false, .. } => "mount the overlay root".into(),
+            Self::MountRoot { size: None, .. } => "mount the overlay root over a tmpfs".into(),
+            Self::MountRoot { size: Some(size), .. } => {
+                format!("mount the overlay root over a tmpfs of {}", BinarySize(*size))
+            }
             Self::Bind(bind) if matches!(bind.expect, Expect::CharacterDevice { .. }) => {
                 format!("show the device {}", bind.target)
             }
@@ -222,7 +231,7 @@ impl Step {
             Self::MountProc { writable: false } => "mount a fresh /proc".into(),
             Self::MountProc { writable: true } => "mount a fresh, writable /proc".into(),
             Self::MountTerminals => "mount /dev/pts".into(),
-            Self::MountSharedMemory { bytes } => format!("mount /dev/shm ({} MiB)", bytes >> 20),
+            Self::MountSharedMemory { bytes } => format!("mount /dev/shm ({})", BinarySize(*bytes)),
             Self::EnterRoot => "enter the new root and drop the old one".into(),
             Self::SetUmask => "set umask 022".into(),
             Self::Limit(Limit { resource, soft, hard }) => {

@@ -71,7 +71,7 @@ fn the_order_of_the_set_up_is_fixed() {
     let plan = build(&Settings::default(), &facts(), &invocation()).unwrap();
     let place = |wanted: &Step| plan.setup.iter().position(|step| step == wanted).unwrap();
     assert!(matches!(plan.setup[0], Step::MapIds(Ids { uid: 1000, gid: 1000, host_uid: 7, host_gid: 8 })));
-    assert!(place(&Step::MakeMountsPrivate) < place(&Step::MountRoot { memory: false }));
+    assert!(place(&Step::MakeMountsPrivate) < place(&Step::MountRoot { memory: false, size: None }));
     assert!(place(&Step::MountProc { writable: false }) < place(&Step::EnterRoot));
     assert!(place(&Step::EnterRoot) < place(&Step::DropCapabilities));
     assert_eq!(plan.setup.last(), Some(&Step::FilterCalls(Calls::default())));
@@ -129,7 +129,7 @@ fn what_the_machine_lacks_is_an_error_with_a_way_out() {
     let there = Facts { host: vec![found("/etc", true)], ..facts() };
     assert_eq!(build(&whole, &there, &invocation()).unwrap_err(), PlanError::HostReserved { path: guest("/etc") });
 
-    let greedy = Settings { limits: Limits { open_files: Some(5000), time: None }, ..Settings::default() };
+    let greedy = Settings { limits: Limits { open_files: Some(5000), ..Limits::default() }, ..Settings::default() };
     let error = build(&greedy, &facts(), &invocation()).unwrap_err();
     assert_eq!(error, PlanError::OpenFiles { wanted: 5000, hard: 4096 });
 }

@@ -397,7 +397,7 @@ fn first_pair() -> Result<Item, CallError> {
     let (_, uid, _) = process::caller_ids();
     let map = format!("{uid} {uid} 1\n");
     let door = Door::Pair { user: trial.user.as_fd(), net: trial.net.as_fd() };
-    let (pid, _) = clone3_through(door, CloneFlags::NONE, || {
+    let (pid, _) = clone3_through(door, CloneFlags::NONE, None, || {
         let mapped = mount::write_file(c"/proc/self/uid_map", map.as_bytes());
         exit_now(mapped.map_or_else(|error| error.errno.0, |()| 0))
     })?;

@@ -5,6 +5,7 @@ use std::io;
 use std::time::{Duration, SystemTime};
 
 use super::collected::Collected;
+use super::group::Hit;
 use super::relay::Copied;
 use super::{Job, Options, Prepared, SandboxError, Stdin};
 use crate::action::result::Known;
@@ -47,6 +48,8 @@ pub enum Uncached {
     Disturbed,
     /// It reached the time limit.
     TimeLimit,
+    /// It met another limit.
+    Limit(Hit),
     /// sbx failed.
     Failed,
     /// Something that is shown as it stands on the host changed meanwhile; what.
@@ -74,6 +77,7 @@ impl fmt::Display for Uncached {
             Self::Signalled(number) => write!(f, "the command was killed by signal {number}"),
             Self::Disturbed => f.write_str("a signal was passed on to the command"),
             Self::TimeLimit => f.write_str("it reached the time limit"),
+            Self::Limit(hit) => write!(f, "{hit}"),
             Self::Failed => f.write_str("sbx failed"),
             Self::Changed(what) => write!(f, "{what} while the command ran"),
             Self::Unseen(error) => write!(f, "{}", chain(error.as_ref())),

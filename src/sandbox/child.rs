@@ -115,6 +115,7 @@ fn give_up(list: List, step: usize, error: CallError, control: BorrowedFd<'_>) -
 
 fn execute(op: &Op, program: &Program, state: &mut State, control: BorrowedFd<'_>) -> Result<(), CallError> {
     match op {
+        Op::EnterGroup => enter_group(program),
         Op::MapIds { users, groups } => {
             // Without it the kernel takes no group map from an unprivileged writer (user_namespaces(7)).
             mount::write_file(c"/proc/self/setgroups", b"deny")?;
@@ -202,6 +203,15 @@ fn join_relay(control: BorrowedFd<'_>) -> Result<(), CallError> {
     }
 }
 
+/// clone3 has put us into one of version 2 already; into those of version 1 we go by ourselves.
+fn enter_group(program: &Program) -> Result<(), CallError> {
+    let group = program.group.as_ref().ok_or(CallError::mismatch(Call::clone3))?;
+    if group.directory().is_none() {
+        group.join()?;
+    }
+    ns::unshare_cgroup()
+}
+
 fn root_of(state: &State) -> Result<BorrowedFd<'_>, CallError> {
     state.root.as_ref().map(AsFd::as_fd).ok_or(CallError::mismatch(Call::mount))
 }
@@ -210,7 +220,7 @@ fn mount_root(root: &RootMount, state: &mut State) -> Result<(), CallError> {
     let open = MountFlags { read_only: false, no_devices: true, no_exec: false };
     mount::change_directory(&root.store)?;
     if let Some(memory) = &root.memory {
-        mount::mount(c"tmpfs", memory, open, c"mode=0700")?;
+        mount::mount(c"tmpfs", memory, open, &root.memory_options)?;
     }
     mount::make_directory(&root.work)?;
     mount::make_directory(&root.upper)?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::cache::{self, Uncached};
 use super::changes::{self, Request as ChangesRequest};
+use super::group::{self, Held, Hit};
 use super::message::List;
 use super::outputs::{self, Finished};
 use super::refusal::Refusal;
@@ -43,10 +44,13 @@ pub(super) struct Collected {
     /// What was isolated, as far as is known.
     pub(super) enforced: Vec<String>,
     over_time: Option<Duration>,
+    /// The limit that it met.
+    pub(super) hit: Option<Hit>,
+    pub(super) usage: Option<record::Usage>,
 }
 
 impl Collected {
-    pub(super) fn of(supervised: Result<Remains, SandboxError>, prepared: &Prepared) -> Self {
+    pub(super) fn of(supervised: Result<Remains, SandboxError>, prepared: &Prepared, held: Option<Held>) -> Self {
         let mut this = Self {
             exit: Exit { code: 125, signal: None, reason: "failed".into(), error: None },
             failure: None,
@@ -62,6 +66,8 @@ impl Collected {
             undeclared: Changes::default(),
             enforced: prepared.plan.isolation_after(0),
             over_time: None,
+            hit: held.and_then(|held| held.hit),
+            usage: None,
         };
         let remains = match supervised {
             Ok(remains) => remains,
@@ -70,8 +76,13 @@ impl Collected {
                 return this;
             }
         };
+        this.usage = group::usage(held, remains.usage);
         this.enforced = prepared.plan.isolation_after(steps_done(&prepared.plan, &remains));
         match remains.end {
+            // Whoever of the sandbox's processes was chosen: what the rest came to means nothing. PID 1 may be among them.
+            End::Command(_) | End::Vanished | End::Failed { .. } if matches!(this.hit, Some(Hit::Memory(_))) => {
+                this.ended(128 + signal::KILL, Some(signal::KILL), Exit::MEMORY_LIMIT);
+            }
             End::Command(status) => match status.decode() {
                 Ended::Exited(code) => this.ended(code, None, Exit::EXITED),
                 Ended::Signalled(number) => {
@@ -121,6 +132,9 @@ impl Collected {
     /// # Errors
     /// Why not.
     pub(super) fn judge(&self, settings: &Settings) -> Result<(), Uncached> {
+        if let Some(hit) = self.hit {
+            return Err(Uncached::Limit(hit));
+        }
         if self.disturbed {
             return Err(Uncached::Disturbed);
         }
@@ -129,8 +143,10 @@ impl Collected {
 
     pub(super) fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        if let Some(limit) = self.over_time {
-            notes.push(format!("killed: time limit {}", humantime::format_duration(limit)));
+        // One limit is enough to be killed by.
+        match self.over_time {
+            Some(limit) => notes.push(format!("killed: time limit {}", humantime::format_duration(limit))),
+            None => notes.extend(self.hit.map(|hit| hit.to_string())),
         }
         let dropped = self.undeclared.count();
         if dropped > 0 {

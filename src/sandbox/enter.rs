@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::collected::failed_step;
+use super::group;
 use super::launch;
 use super::live::{self, Running};
 use super::network::Network;
@@ -138,7 +139,8 @@ pub fn enter(running: &Running, wanted: Wanted<'_>) -> Result<Entered, SandboxEr
     let plan = enter::build(standing(running, command, wanted)?, wanted.argv, wanted.stdin == Stdin::Terminal)?;
     let (streams, carried) = streams(wanted.stdin, Delivery::Project).map_err(SandboxError::Streams)?;
     let nowhere = Places { store: Path::new("/"), scratch: "", lower: &[] };
-    let program = Program::new(&plan, &nowhere, streams).map_err(SandboxError::Streams)?;
+    let mut program = Program::new(&plan, &nowhere, streams).map_err(SandboxError::Streams)?;
+    program.group = group::entry_of(&running.entry.groups)?;
     let signals = Signals::route(&ROUTED).map_err(SandboxError::Kernel)?;
     event::leave_children_to_the_kernel();
     process::drop_groups().map_err(SandboxError::Kernel)?;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::changes::ChangesError;
 use super::enter::EnterError;
+use super::group::GroupError;
 use super::outputs::OutputError;
 use super::refusal::Refusal;
 use super::relay::RelayError;
@@ -46,6 +47,9 @@ pub enum SandboxError {
     /// A scratch directory in memory can't outlive the run.
     #[error("a scratch directory in memory ends with the run and can't be kept")]
     KeptMemory,
+    /// The cgroup that holds the run to its limits can't be used.
+    #[error(transparent)]
+    Group(#[from] GroupError),
     /// Something on the way could not be opened.
     #[error("can't prepare the command's streams")]
     Streams(#[source] std::io::Error),
@@ -119,6 +123,7 @@ impl SandboxError {
             | Self::Scratch(_)
             | Self::Kernel(_)
             | Self::KeptMemory
+            | Self::Group(_)
             | Self::Streams(_)
             | Self::Refused(_)
             | Self::Enter(_)
@@ -167,6 +172,7 @@ impl SandboxError {
             | Self::Directory { .. }
             | Self::Scratch(_)
             | Self::Kernel(_)
+            | Self::Group(_)
             | Self::Streams(_)
             | Self::NotExecutable { .. }
             | Self::Unkept(_)

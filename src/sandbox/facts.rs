@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use super::group;
 use crate::config::model::{Network, Rootfs, Settings};
 use crate::inputs::{Manifest, Node};
 use crate::path::GuestPath;
@@ -50,6 +51,7 @@ pub fn gather(
         open_files: process::limit(Resource::OpenFiles)?,
         stack: process::limit(Resource::Stack)?.1,
         inherited: inherited()?,
+        group: group::facts(&settings.limits),
         host: host(settings),
         mounts: mounts(settings, root),
         scratch: scratch.collect(),

@@ -68,13 +68,17 @@ fn output_rules(plan: &Plan) -> Vec<String> {
     if takes_away { plan.outputs.clone() } else { Vec::new() }
 }
 
-/// The limits that the command begins with, soft and hard: it can ask for them (getrlimit(2)).
+/// The limits that the command begins with, soft and hard: it can ask for them (getrlimit(2)). What holds it beside them it
+/// meets, if not at once.
 fn limits(plan: &Plan) -> BTreeMap<String, u64> {
     let mut limits = plan.inherited_limits.clone();
     for Limit { resource, soft, hard } in plan.limits() {
         limits.insert(resource.name().to_owned(), soft);
         limits.insert(format!("{}_hard", resource.name()), hard);
     }
+    let bounds = plan.group.as_ref().map(|group| group.bounds).unwrap_or_default();
+    let more = [("memory", bounds.memory), ("pids", bounds.pids), ("cpu_us", bounds.cpu_us), ("disk", plan.disk)];
+    limits.extend(more.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
     limits
 }
 

@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use super::child;
 use super::program::Program;
 use crate::pool::client::{Asked, Missed};
-use crate::sys::clone::{self, CloneFlags, Forked};
+use crate::sys::cgroup::Entry;
+use crate::sys::clone::{self, CloneFlags, Forked, Usage};
 use crate::sys::door::{self, Door};
 use crate::sys::errno::CallError;
 use crate::sys::{fdpass, process};
@@ -37,11 +38,12 @@ impl Init {
     }
 
     /// Waits for the end of PID 1: the kernel has taken the namespaces' processes and mounts down then.
-    pub fn wait(&mut self) {
-        if let Some((pid, _)) = self.process.take() {
-            // An error means that somebody else reaped it: it is gone either way.
-            let _ = clone::wait_for(pid);
-        }
+    ///
+    /// What it and all that it reaped have used comes back, from the first call.
+    pub fn wait(&mut self) -> Option<Usage> {
+        let (pid, _) = self.process.take()?;
+        // An error means that somebody else reaped it: it is gone either way.
+        clone::wait_with_usage(pid).ok().map(|(_, usage)| usage)
     }
 }
 
@@ -109,7 +111,7 @@ pub fn launch(program: &Program, asked: Option<Asked>) -> Result<(Init, Origin),
 fn begin(program: &Program, door: Option<Door<'_>>) -> Result<Init, CallError> {
     let (ours, theirs) = fdpass::pair()?;
     let Some(door) = door else {
-        return match clone::clone3(program.flags)? {
+        return match clone::clone3_into(program.flags, program.group.as_ref().and_then(Entry::directory))? {
             Forked::Child => {
                 // Else its own copy would keep PID 1 from seeing that sbx is gone.
                 drop(ours);
@@ -119,7 +121,7 @@ fn begin(program: &Program, door: Option<Door<'_>>) -> Result<Init, CallError> {
         };
     };
     let flags = program.flags.without(CloneFlags::USER.and(CloneFlags::NET));
-    let (pid, pidfd) = door::clone3_through(door, flags, || {
+    let (pid, pidfd) = door::clone3_through(door, flags, program.group.as_ref(), || {
         process::close_copy(ours.as_fd());
         child::run(program, theirs.as_fd())
     })?;
@@ -133,7 +135,7 @@ fn begin(program: &Program, door: Option<Door<'_>>) -> Result<Init, CallError> {
 /// When the socket or the process can't be made, or the door does not open. There is no process then.
 pub fn enter(program: &Program, door: Door<'_>) -> Result<Init, CallError> {
     let (ours, theirs) = fdpass::pair()?;
-    door::clone3_through(door, CloneFlags::NONE, || {
+    door::clone3_through(door, CloneFlags::NONE, program.group.as_ref(), || {
         process::close_copy(ours.as_fd());
         child::enter(program, theirs.as_fd())
     })?;

@@ -61,6 +61,9 @@ pub struct Entry {
     pub calls: Calls,
     /// What it has given up by Landlock.
     pub landlock: Option<Landlock>,
+    /// The cgroups of its own, if it has any: their directories on the host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<PathBuf>,
 }
 
 /// A process, not to be mistaken for a later one with the same id.
@@ -103,6 +106,8 @@ pub struct Announcement<'a> {
     pub calls: Calls,
     /// What it gives up by Landlock.
     pub landlock: Option<Landlock>,
+    /// Its cgroups.
+    pub groups: Vec<PathBuf>,
 }
 
 /// Tells others of the run whose scratch directory is `scratch`. They can do without: what fails here fails no run.
@@ -124,6 +129,7 @@ pub fn announce(scratch: &Path, announcement: Announcement<'_>) {
         limits: announcement.limits,
         calls: announcement.calls,
         landlock: announcement.landlock,
+        groups: announcement.groups,
     };
     let temporary = scratch.join("run.json.new");
     let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).and_then(|mut file| {
@@ -319,6 +325,7 @@ mod tests {
             limits: Vec::new(),
             calls: Calls::default(),
             landlock: None,
+            groups: Vec::new(),
         };
         announce(&scratch.path(), announcement);
         scratch
@@ -429,6 +436,7 @@ mod tests {
             limits: Vec::new(),
             calls: Calls::default(),
             landlock: None,
+            groups: Vec::new(),
         };
         let running = ["20261124-230714-000001-3fa2", "20261124-230715-000002-3fb2"]
             .map(|id| Running { entry: entry(id), processes: None });

@@ -7,6 +7,7 @@ mod collected;
 pub mod enter;
 mod error;
 pub mod facts;
+pub mod group;
 pub mod host;
 pub mod identity;
 pub mod init;

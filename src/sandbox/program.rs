@@ -10,6 +10,7 @@ use crate::path::GuestPath;
 use crate::plan::calls::{Calls, Machine};
 use crate::plan::step::{Expect, Landlock, Limit, Resource, Step};
 use crate::plan::{Namespace, Plan, filter};
+use crate::sys::cgroup::Entry;
 use crate::sys::clone::CloneFlags;
 use crate::sys::mount::MountFlags;
 use crate::sys::process::{self, ArgumentArea, Clock, StringArray};
@@ -19,6 +20,7 @@ use crate::sys::seccomp::Instruction;
 #[derive(Debug)]
 #[expect(missing_docs, reason = "each is the step of the same name")]
 pub enum Op {
+    EnterGroup,
     MapIds { users: Vec<u8>, groups: Vec<u8> },
     SetNames { host: CString, domain: CString },
     BringLoopbackUp,
@@ -57,6 +59,8 @@ pub struct RootMount {
     pub store: CString,
     /// Where the tmpfs for the upper layer goes, if one is wanted.
     pub memory: Option<CString>,
+    /// The tmpfs's options.
+    pub memory_options: CString,
     /// The upper layer.
     pub upper: CString,
     /// Its `/tmp`.
@@ -102,6 +106,8 @@ pub struct Program {
     pub environment: StringArray,
     /// Its streams.
     pub streams: Streams,
+    /// The way into the run's cgroup, if it has one.
+    pub group: Option<Entry>,
     /// What PID 1 overwrites so that it can't be read inside.
     pub own_arguments: Option<ArgumentArea>,
 }
@@ -125,8 +131,11 @@ impl Program {
     pub fn new(plan: &Plan, places: &Places<'_>, streams: Streams) -> io::Result<Self> {
         let ops = |steps: &[Step]| steps.iter().map(|step| op(step, places)).collect::<io::Result<Vec<_>>>();
         let strings = |texts: &mut dyn Iterator<Item = String>| texts.map(text).collect::<io::Result<Vec<_>>>();
+        let flags = plan.namespaces.iter().fold(CloneFlags::NONE, |flags, namespace| flags.and(flag(*namespace)));
+        // Where there is a cgroup, the step that enters it makes the namespace: it must be the new cgroup's.
+        let later = if plan.group.is_some() { CloneFlags::CGROUP } else { CloneFlags::NONE };
         Ok(Self {
-            flags: plan.namespaces.iter().fold(CloneFlags::NONE, |flags, namespace| flags.and(flag(*namespace))),
+            flags: flags.without(later),
             setup: ops(&plan.setup)?,
             start: ops(&plan.start)?,
             candidates: strings(&mut plan.candidates.iter().cloned())?,
@@ -135,6 +144,7 @@ impl Program {
                 &mut plan.environment.iter().map(|(name, value)| format!("{name}={value}")),
             )?),
             streams,
+            group: None,
             own_arguments: ArgumentArea::find(),
         })
     }
@@ -182,6 +192,7 @@ fn op(step: &Step, places: &Places<'_>) -> io::Result<Op> {
     };
     let closed = MountFlags { read_only: false, no_devices: true, no_exec: true };
     Ok(match step {
+        Step::EnterGroup(_) => Op::EnterGroup,
         Step::MapIds(ids) => Op::MapIds {
             users: format!("{} {} 1\n", ids.uid, ids.host_uid).into_bytes(),
             groups: format!("{} {} 1\n", ids.gid, ids.host_gid).into_bytes(),
@@ -193,7 +204,7 @@ fn op(step: &Step, places: &Places<'_>) -> io::Result<Op> {
         Step::OpenLowPorts => Op::OpenLowPorts,
         Step::ForbidUserNamespaces => Op::ForbidUserNamespaces,
         Step::MakeMountsPrivate => Op::MakeMountsPrivate,
-        Step::MountRoot { memory } => Op::MountRoot(root_mount(places, *memory)?),
+        Step::MountRoot { memory, size } => Op::MountRoot(root_mount(places, *memory, *size)?),
         Step::Bind(bind) => Op::Bind {
             source: CString::new(bind.source.as_os_str().as_bytes())?,
             target: below_root(&bind.target)?,
@@ -258,7 +269,7 @@ fn filter(calls: &Calls) -> Vec<Instruction> {
     filter::program(Machine::OWN, calls).into_iter().map(plain).collect()
 }
 
-fn root_mount(places: &Places<'_>, memory: bool) -> io::Result<RootMount> {
+fn root_mount(places: &Places<'_>, memory: bool, size: Option<u64>) -> io::Result<RootMount> {
     let scratch = places.scratch;
     let base = if memory { format!("{scratch}/memory") } else { scratch.to_owned() };
     // volatile: the upper layer is thrown away, nobody needs its sync; userxattr: what an ordinary user may set
@@ -270,6 +281,7 @@ fn root_mount(places: &Places<'_>, memory: bool) -> io::Result<RootMount> {
     Ok(RootMount {
         store: CString::new(places.store.as_os_str().as_bytes())?,
         memory: if memory { Some(text(base.clone())?) } else { None },
+        memory_options: text(size.map_or_else(|| "mode=0700".to_owned(), |size| format!("mode=0700,size={size}")))?,
         upper: text(format!("{base}/upper"))?,
         tmp: text(format!("{base}/upper/tmp"))?,
         work: text(format!("{base}/work"))?,

@@ -26,6 +26,12 @@ impl Refusal {
 
     /// The refusal to let a process in.
     pub fn of_entry(error: CallError) -> Self {
+        // The only thing that is written on the way in.
+        if error.call == Call::write {
+            let hint = "a process may move only within what its user manages: start `sbx enter` where the run was started, \
+                        or below the user manager (`systemd-run --user --scope sbx enter …`)";
+            return Self { purpose: "join the sandbox's cgroup".into(), error, hint: Some(hint.into()) };
+        }
         Self { purpose: "enter the sandbox's namespaces".into(), error, hint: cause(None, error, &Machine::read()) }
     }
 
@@ -99,6 +105,9 @@ pub fn cause(step: Option<&Step>, error: CallError, machine: &Machine) -> Option
             Some("this kernel lacks one of the namespaces; `sbx doctor` tells which".into())
         }
         (Call::clone3, Errno::EUSERS) => Some("user namespaces are nested too deeply (at most 32 levels)".into()),
+        (Call::clone3 | Call::fork | Call::clone, Errno::EAGAIN) => {
+            Some("a limit of processes is reached: `limits.pids` of the run, or the user's own (`ulimit -u`)".into())
+        }
         (_, Errno::EBADE) => Some(mismatch(error.call)),
         _ => match step? {
             Step::MountProc { .. } if refused && machine.proc_covered => Some(

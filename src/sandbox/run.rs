@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime};
 
 use super::cache::{self, Uncached, Use};
 use super::collected::{self, Collected};
+use super::group::Living;
 use super::launch::{self, Init, Origin};
 use super::live::{self, Announcement};
 use super::network::Network;
@@ -91,10 +92,12 @@ fn execute(
     let started = SystemTime::now();
     let id = records::new_run_id(started);
     let mut network = Network::prepare(&request.settings.network)?;
+    let group = prepared.plan.group.as_ref().map(|group| Living::make(group, &id)).transpose()?;
     let scratch = Scratch::make(store.path(), &id)?;
     let asked = options.pool.take();
     let looked_up = admission.is_ok() && options.cache == Use::Normal;
-    let launch = Launch { job, options: &options, id: &id, started, scratch: &scratch, copies: admission.is_ok() };
+    let copies = admission.is_ok();
+    let launch = Launch { job, options: &options, id: &id, started, scratch: &scratch, group: group.as_ref(), copies };
     let began = Instant::now();
     let launched = begin(&launch, asked);
     let begun = launched.is_ok();
@@ -108,7 +111,8 @@ fn execute(
     };
     let took = began.elapsed();
     let traffic = network.stop(tell);
-    let mut run = Collected::of(supervised, prepared);
+    let held = group.as_ref().map(Living::end);
+    let mut run = Collected::of(supervised, prepared, held);
     if !begun {
         run.enforced.clear();
     }
@@ -162,6 +166,8 @@ fn execute(
         connections_omitted: traffic.connections_omitted,
         blocked: traffic.blocked,
         blocked_omitted: traffic.blocked_omitted,
+        limit: run.hit.map(record::Limit::from),
+        usage: run.usage,
         stdout: run.stdout,
         stderr: run.stderr,
         outputs: run.outputs,
@@ -235,6 +241,7 @@ pub(super) struct Launch<'a> {
     pub(super) id: &'a str,
     started: SystemTime,
     pub(super) scratch: &'a Scratch,
+    group: Option<&'a Living>,
     /// Whether what the command prints is kept.
     copies: bool,
 }
@@ -259,7 +266,8 @@ fn begin(launch: &Launch<'_>, asked: Option<Asked>) -> Result<Launched, SandboxE
         stdout.keep_copy(Copied::new(&directory));
         stderr.keep_copy(Copied::new(&directory));
     }
-    let program = Program::new(&prepared.plan, &places, streams).map_err(SandboxError::Streams)?;
+    let mut program = Program::new(&prepared.plan, &places, streams).map_err(SandboxError::Streams)?;
+    program.group = launch.group.map(Living::entry).transpose()?;
     let signals = Signals::route(&ROUTED).map_err(SandboxError::Kernel)?;
     process::drop_groups().map_err(SandboxError::Kernel)?;
     let (init, origin) = launch::launch(&program, asked).map_err(Refusal::of_launch)?;
@@ -297,6 +305,7 @@ fn announce(launch: &Launch<'_>, init: i32) {
         limits: plan.limits(),
         calls: plan.calls(),
         landlock: plan.landlock(),
+        groups: launch.group.map(Living::paths).unwrap_or_default(),
     };
     live::announce(&launch.scratch.path(), announcement);
 }

@@ -10,7 +10,7 @@ use super::relay::{Copied, Relay, RelayError};
 use super::{News, SandboxError, Tell};
 use crate::net::Event;
 use crate::record::Stream;
-use crate::sys::clone::WaitStatus;
+use crate::sys::clone::{Usage, WaitStatus};
 use crate::sys::errno::CallError;
 use crate::sys::event::{self, Interest, Signals, signal};
 use crate::sys::fdpass;
@@ -75,6 +75,8 @@ pub struct Remains {
     pub stdout: Stream,
     /// What went to standard error.
     pub stderr: Stream,
+    /// What the processes have used.
+    pub usage: Option<Usage>,
     /// Copies of standard output and standard error, where they were asked for.
     pub copies: Option<(Copied, Copied)>,
     /// Whether SIGINT came.
@@ -179,7 +181,7 @@ impl<'a> Supervisor<'a> {
             self.watch_clock();
         }
         self.heard.drain(..).for_each(|event| tell(&News::Network(&event)));
-        self.init.wait();
+        let usage = self.init.wait();
         let (stdout, stderr) = match &self.carried {
             Some(carried) => {
                 (carried.stdout.summary(), carried.stderr.as_ref().map(Relay::summary).unwrap_or_default())
@@ -196,6 +198,7 @@ impl<'a> Supervisor<'a> {
             upper: self.upper.take(),
             stdout,
             stderr,
+            usage,
             copies,
             interrupted: self.interrupts > 0,
             disturbed: self.disturbed,

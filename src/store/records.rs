@@ -309,6 +309,8 @@ pub(crate) mod tests {
             undeclared: Changes { added: vec!["/src/\u{1b}".to_owned()], ..Changes::default() },
             phases: vec![Phase { name: "launch".to_owned(), start_us: 1, duration_us: 2 }],
             kept: None,
+            limit: None,
+            usage: None,
             cache: Cache::default(),
         }
     }

@@ -4,7 +4,7 @@
     reason = "clone3 has no safe wrapper; fork and wait need raw calls in a child without libc's bookkeeping"
 )]
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::errno::{Call, CallError, check};
 use super::process::UNUSED;
@@ -55,6 +55,9 @@ impl CloneFlags {
     }
 }
 
+/// `CLONE_INTO_CGROUP`; libc's constant of that name is an int, which has no such bit.
+pub(super) const INTO_CGROUP: u64 = 0x2_0000_0000;
+
 /// Which side of [`clone3`] returned.
 #[derive(Debug)]
 pub enum Forked {
@@ -78,12 +81,25 @@ pub enum Forked {
 /// The child is a copy of the calling thread alone: a lock that another thread holds stays held in it for ever, so the
 /// child must not allocate or print unless the process has one thread. (That is a deadlock, never a memory error.)
 pub fn clone3(flags: CloneFlags) -> Result<Forked, CallError> {
+    clone3_into(flags, None)
+}
+
+/// The same, the child in the cgroup of version 2 behind `group` from its first moment on, if one is given. A cgroup
+/// namespace that the flags ask for would still be that of the caller's cgroup: the kernel makes it first.
+///
+/// # Errors
+/// As [`clone3`]; EACCES where the caller may not move processes there, EAGAIN at a limit of processes.
+pub fn clone3_into(flags: CloneFlags, group: Option<BorrowedFd<'_>>) -> Result<Forked, CallError> {
     let mut pidfd: libc::c_int = -1;
     // SAFETY: clone_args is plain integers, for which all zeroes is the documented "unused".
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = flags.0 | libc::CLONE_PIDFD as u64;
     args.pidfd = &raw mut pidfd as u64;
     args.exit_signal = libc::SIGCHLD as u64;
+    if let Some(group) = group {
+        args.flags |= INTO_CGROUP;
+        args.cgroup = group.as_raw_fd() as u64;
+    }
     // SAFETY: args is initialised and of the size passed, pidfd outlives the call, and without CLONE_VM and a stack the
     // call has fork's semantics.
     let pid = check(Call::clone3, unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of_val(&args)) })?;
@@ -168,16 +184,50 @@ pub fn wait_any(wait: Wait) -> Option<(i32, WaitStatus)> {
     }
 }
 
+/// What a process and all that it has reaped, and those in turn, have used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// CPU time outside of the kernel, in microseconds.
+    pub user_us: u64,
+    /// CPU time in the kernel, in microseconds.
+    pub system_us: u64,
+    /// The resident memory of the largest process, in bytes. A fork has its parent's, so this is never below that of sbx.
+    pub largest: u64,
+    /// Bytes that came from disks.
+    pub read: u64,
+    /// Bytes that went to disks.
+    pub written: u64,
+}
+
 /// Reaps the child `pid`, waiting for its end.
 ///
 /// # Errors
 /// ECHILD when it is no child of the caller (SIGCHLD ignored, for one).
 pub fn wait_for(pid: i32) -> Result<WaitStatus, CallError> {
+    wait_with_usage(pid).map(|(status, _)| status)
+}
+
+/// The same, with what it has used (wait4(2), getrusage(2)).
+///
+/// # Errors
+/// As [`wait_for`].
+pub fn wait_with_usage(pid: i32) -> Result<(WaitStatus, Usage), CallError> {
     loop {
         let mut status = 0;
-        // SAFETY: status is a valid place for the result.
-        if unsafe { libc::waitpid(pid, &raw mut status, 0) } >= 0 {
-            return Ok(WaitStatus(status));
+        // SAFETY: rusage is plain integers, for which zero is valid.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        // SAFETY: valid places for both results.
+        if unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) } >= 0 {
+            let time = |time: libc::timeval| (time.tv_sec * 1_000_000 + time.tv_usec).unsigned_abs();
+            let usage = Usage {
+                user_us: time(usage.ru_utime),
+                system_us: time(usage.ru_stime),
+                largest: usage.ru_maxrss.unsigned_abs() << 10,
+                // In units of 512 bytes, whatever the disk's are.
+                read: usage.ru_inblock.unsigned_abs() << 9,
+                written: usage.ru_oublock.unsigned_abs() << 9,
+            };
+            return Ok((WaitStatus(status), usage));
         }
         let error = CallError::last(Call::waitid);
         if error.errno != super::errno::Errno::EINTR {
@@ -198,12 +248,16 @@ pub fn kill(pid: i32, signal: i32) {
 /// (`CONFIG_PROC_CHILDREN`) nothing is killed.
 pub fn kill_children() {
     let Ok(list) = super::mount::open_file(c"/proc/thread-self/children", false) else { return };
+    kill_listed(list.as_raw_fd());
+}
+
+/// Kills every process whose id the open file `list` has, in decimal, something else between them.
+pub(super) fn kill_listed(list: i32) {
     let (mut buffer, mut pid) = ([0; 512], 0);
     loop {
-        // SAFETY: the buffer is valid for the length passed.
-        let got = unsafe { libc::read(list.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
+        // SAFETY: the buffer is valid for the length passed; a descriptor that is not open gives an error.
+        let got = unsafe { libc::read(list, buffer.as_mut_ptr().cast(), buffer.len()) };
         let Ok(length @ 1..) = usize::try_from(got) else { break };
-        // Ids in decimal, a space after each.
         for byte in &buffer[..length] {
             match byte {
                 b'0'..=b'9' => pid = pid * 10 + i32::from(byte - b'0'),

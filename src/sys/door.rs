@@ -11,6 +11,7 @@
 use std::convert::Infallible;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use super::cgroup::Entry;
 use super::clone::{self, CloneFlags};
 use super::errno::{Call, CallError, Errno, check};
 use super::process::UNUSED;
@@ -91,11 +92,13 @@ impl Drop for Mapping {
 struct Task<'a, F> {
     door: Door<'a>,
     flags: CloneFlags,
+    group: Option<&'a Entry>,
     report: *mut Report,
     child: Option<F>,
 }
 
-/// Enters `door` and makes a process there, in new namespaces by `flags` besides. It runs `child` and is a child of the
+/// Enters `door` and makes a process there, in new namespaces by `flags` besides, and in the cgroup of `group` (of version 2
+/// only, where the door is a pair: else the child joins by itself). It runs `child` and is a child of the
 /// calling thread; its id (as the caller sees it) and a pidfd come back. When an error does, there is no new process.
 ///
 /// # Errors
@@ -107,6 +110,7 @@ struct Task<'a, F> {
 pub fn clone3_through<F: FnOnce() -> Infallible>(
     door: Door<'_>,
     flags: CloneFlags,
+    group: Option<&Entry>,
     child: F,
 ) -> Result<(i32, OwnedFd), CallError> {
     let stack = Mapping::stack()?;
@@ -114,7 +118,7 @@ pub fn clone3_through<F: FnOnce() -> Infallible>(
     let report = shared.start.cast::<Report>();
     // SAFETY: new memory of ours, large enough, and page-aligned.
     unsafe { report.write(Report { pid: 0, pidfd: -1, failed: None }) };
-    let mut task = Task { door, flags, report, child: Some(child) };
+    let mut task = Task { door, flags, group, report, child: Some(child) };
     // The helper takes the place of this thread until it ends (CLONE_VFORK) and shares its descriptors, so that the
     // pidfd arrives here. With CLONE_VM there are no page tables to copy; but a time namespace takes nobody who shares
     // memory (setns(2)).
@@ -141,7 +145,7 @@ pub fn clone3_through<F: FnOnce() -> Infallible>(
 extern "C" fn helper<F: FnOnce() -> Infallible>(task: *mut libc::c_void) -> libc::c_int {
     // SAFETY: `clone3_through` passes a task of this very type, and does not touch it until we have ended.
     let task = unsafe { &mut *task.cast::<Task<'_, F>>() };
-    match enter(task.door).and_then(|()| sibling(task.flags, task.report)) {
+    match begin(task) {
         Ok(true) => {
             close_door(task.door);
             let _never = task.child.take().map(|child| child());
@@ -151,6 +155,21 @@ extern "C" fn helper<F: FnOnce() -> Infallible>(task: *mut libc::c_void) -> libc
         Err(error) => unsafe { (*task.report).failed = Some(error) },
     }
     0
+}
+
+/// Makes the new process in its cgroup and behind the door; true there.
+fn begin<F>(task: &Task<'_, F>) -> Result<bool, CallError> {
+    let into = match (task.door, task.group) {
+        // The way into a cgroup is judged by the cgroup namespace that one is in, where that delegates (cgroups(7)): with
+        // all of the sandbox's namespaces on, the caller's cgroup is out of sight.
+        (Door::Process { .. }, Some(group)) => {
+            group.join()?;
+            None
+        }
+        (_, group) => group.and_then(Entry::directory),
+    };
+    enter(task.door)?;
+    sibling(task.flags, into, task.report)
 }
 
 /// Enters, and sees to it that what the kernel takes away with a change of user namespace is as before: a process that is
@@ -220,13 +239,17 @@ fn close_door(door: Door<'_>) {
 /// clone3(2) of a sibling; true in the new process. Its signal at its end is the helper's own, SIGCHLD, as the kernel has
 /// it for `CLONE_PARENT`. The helper has stayed in its pid namespace (only its children are in the entered one), so the
 /// id is the caller's name for the new process.
-fn sibling(flags: CloneFlags, report: *mut Report) -> Result<bool, CallError> {
+fn sibling(flags: CloneFlags, into: Option<BorrowedFd<'_>>, report: *mut Report) -> Result<bool, CallError> {
     // SAFETY: clone_args is plain integers, for which all zeroes is the documented "unused".
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = flags.bits() | (libc::CLONE_PARENT | libc::CLONE_PIDFD | libc::CLONE_PARENT_SETTID) as u64;
     // SAFETY: only places are taken, of memory that is there.
     let (pid, pidfd) = unsafe { (&raw mut (*report).pid, &raw mut (*report).pidfd) };
     (args.parent_tid, args.pidfd) = (pid as u64, pidfd as u64);
+    if let Some(group) = into {
+        args.flags |= clone::INTO_CGROUP;
+        args.cgroup = group.as_raw_fd() as u64;
+    }
     // SAFETY: args is initialised and of the size passed, both places outlive the call, and without CLONE_VM and a stack
     // the call has fork's semantics.
     let made = check(Call::clone3, unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of_val(&args)) })?;
@@ -287,14 +310,14 @@ mod tests {
         let (uid, _, _) = process::caller_ids();
         let map = format!("7 {uid} 1\n");
         let door = Door::Pair { user: user.as_fd(), net: net.as_fd() };
-        let (pid, child) = clone3_through(door, CloneFlags::PID.and(CloneFlags::MOUNT), || {
+        let (pid, child) = clone3_through(door, CloneFlags::PID.and(CloneFlags::MOUNT), None, || {
             let inside = [inode(c"/proc/thread-self/ns/user"), inode(c"/proc/thread-self/ns/net")];
             exit_now(if inside == expected { 0 } else { 1 })
         })
         .unwrap();
         assert_eq!(end_of(pid), Ended::Exited(0));
         drop(child);
-        let (pid, _pidfd) = clone3_through(door, CloneFlags::NONE, || {
+        let (pid, _pidfd) = clone3_through(door, CloneFlags::NONE, None, || {
             let mapped = mount::write_file(c"/proc/self/uid_map", map.as_bytes());
             exit_now(if mapped.is_ok() && process::caller_ids().0 == 7 { 0 } else { 1 })
         })
@@ -312,7 +335,7 @@ mod tests {
         };
         let expected = fs::metadata(format!("/proc/{sleeping}/ns/net")).unwrap().ino();
         // The caller's own number for the child, not the one inside, which is 2.
-        let (pid, child) = clone3_through(whole(pidfd.as_fd()), CloneFlags::NONE, || {
+        let (pid, child) = clone3_through(whole(pidfd.as_fd()), CloneFlags::NONE, None, || {
             // SAFETY: no arguments.
             let own = unsafe { libc::getpid() };
             exit_now(own)
@@ -321,7 +344,7 @@ mod tests {
         assert!(pid > 2);
         assert_eq!(end_of(pid), Ended::Exited(2));
         drop(child);
-        let (pid, _pidfd) = clone3_through(whole(pidfd.as_fd()), CloneFlags::NONE, || {
+        let (pid, _pidfd) = clone3_through(whole(pidfd.as_fd()), CloneFlags::NONE, None, || {
             loop {
                 // SAFETY: no arguments.
                 unsafe { libc::pause() };
@@ -343,14 +366,14 @@ mod tests {
         let own = [File::open("/proc/self/ns/user").unwrap(), File::open("/proc/self/ns/net").unwrap()];
         let never = || exit_now(1);
         let door = Door::Pair { user: own[0].as_fd(), net: own[1].as_fd() };
-        let error = clone3_through(door, CloneFlags::NONE, never).unwrap_err();
+        let error = clone3_through(door, CloneFlags::NONE, None, never).unwrap_err();
         assert_eq!((error.call, error.errno), (Call::setns, Errno::EINVAL));
-        let error = clone3_through(whole(own[0].as_fd()), CloneFlags::NONE, never).unwrap_err();
+        let error = clone3_through(whole(own[0].as_fd()), CloneFlags::NONE, None, never).unwrap_err();
         assert_eq!(error.call, Call::setns);
         let Some((sleeping, pidfd)) = sleeper(CloneFlags::NET) else { return };
         let user = namespace(sleeping, "user");
         let swapped = Door::Pair { user: user.as_fd(), net: user.as_fd() };
-        let error = clone3_through(swapped, CloneFlags::NONE, never).unwrap_err();
+        let error = clone3_through(swapped, CloneFlags::NONE, None, never).unwrap_err();
         assert_eq!((error.call, error.errno), (Call::setns, Errno::EINVAL));
         clone::kill_by(&pidfd, libc::SIGKILL);
         end_of(sleeping);

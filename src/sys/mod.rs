@@ -3,6 +3,7 @@
 
 pub mod beneath;
 pub mod caller;
+pub mod cgroup;
 pub mod clone;
 pub mod datagram;
 pub mod door;

@@ -15,6 +15,15 @@ pub fn unshare_time() -> Result<(), CallError> {
     check(Call::unshare, unsafe { libc::syscall(libc::SYS_unshare, libc::c_long::from(libc::CLONE_NEWTIME)) }).map(drop)
 }
 
+/// Makes a cgroup namespace of the cgroup that the caller is in: that is its root from then on (cgroup_namespaces(7)).
+///
+/// # Errors
+/// EPERM without CAP_SYS_ADMIN in the user namespace; ENOSPC at the limit of such namespaces.
+pub fn unshare_cgroup() -> Result<(), CallError> {
+    // SAFETY: takes an integer.
+    check(Call::unshare, unsafe { libc::syscall(libc::SYS_unshare, libc::CLONE_NEWCGROUP) }).map(drop)
+}
+
 /// Enters the namespace behind `namespace`, whatever its type (setns(2)). Entering a user namespace gives all capabilities
 /// in it, and makes the process undumpable.
 ///

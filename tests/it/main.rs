@@ -18,6 +18,7 @@ mod isolation;
 mod kills;
 mod layers;
 mod life;
+mod limits;
 mod live;
 mod many;
 mod names;

@@ -544,7 +544,7 @@ fn used_pair() -> Item {
     let item = pair();
     let map = format!("0 {} 1\n", fs::metadata("/proc/self").expect("/proc").uid());
     let door = Door::Pair { user: item.user.as_fd(), net: item.net.as_fd() };
-    let (pid, _) = clone3_through(door, CloneFlags::NONE, || {
+    let (pid, _) = clone3_through(door, CloneFlags::NONE, None, || {
         exit_now(i32::from(mount::write_file(c"/proc/self/uid_map", map.as_bytes()).is_err()))
     })
     .expect("a child");
