@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::bench::BenchError;
+use crate::bench::report::Unreadable;
 use crate::cli::resolve::ResolveError;
 use crate::cli::usage::UsageError;
 use crate::config::ConfigError;
@@ -83,6 +85,33 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A file that the command line names can't be read.
+    #[error("can't read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A bench has no result.
+    #[error(transparent)]
+    Bench(#[from] BenchError),
+    /// A file is no report of a bench.
+    #[error("can't use {}", path.display())]
+    BenchReport {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Unreadable,
+    },
+    /// Two reports are of different benches.
+    #[error("a report of `bench {old}` can't be compared with one of `bench {new}`")]
+    BenchKinds {
+        /// Which bench the earlier one is of.
+        old: String,
+        /// Which the later.
+        new: String,
+    },
     /// The working directory is gone.
     #[error("can't find the working directory")]
     WorkingDirectory {
@@ -126,7 +155,7 @@ impl Kind {
 pub mod exit {
     /// All is well.
     pub const OK: u8 = 0;
-    /// `check` found faults, `doctor` a lack, `pool status` no pool, `cache verify` damage.
+    /// `check` found faults, `doctor` a lack, `pool status` no pool, `cache verify` damage, `bench --compare` something slower.
     pub const FOUND: u8 = 1;
     /// sbx itself failed.
     pub const FAILED: u8 = 125;
@@ -140,7 +169,12 @@ impl Error {
     /// What kind of failure it is.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Usage(_) | Self::Resolve(_) | Self::Pick(_) | Self::ReportDescriptor { .. } => Kind::Usage,
+            Self::Usage(_)
+            | Self::Resolve(_)
+            | Self::Pick(_)
+            | Self::ReportDescriptor { .. }
+            | Self::BenchReport { .. }
+            | Self::BenchKinds { .. } => Kind::Usage,
             Self::Discover(_) | Self::Config(_) | Self::NoRun { .. } | Self::Exists { .. } => Kind::Config,
             Self::Store(_)
             | Self::Records(_)
@@ -148,6 +182,8 @@ impl Error {
             | Self::Live(_)
             | Self::Output { .. }
             | Self::Write { .. }
+            | Self::Read { .. }
+            | Self::Bench(_)
             | Self::WorkingDirectory { .. }
             | Self::SetId => Kind::Machine,
             Self::Sandbox { source, .. } => match source.exit_code() {
@@ -181,7 +217,11 @@ impl Error {
             | Self::Live(_)
             | Self::Output { .. }
             | Self::Write { .. }
+            | Self::Read { .. }
+            | Self::BenchKinds { .. }
             | Self::WorkingDirectory { .. } => None,
+            Self::Bench(error) => error.hint(),
+            Self::BenchReport { .. } => Some("`sbx bench NAME --json > FILE` writes one".into()),
             Self::Pick(_) => Some("`sbx ps` lists the running sandboxes".into()),
             Self::NoRun { .. } => Some("`sbx run` records each run".into()),
             Self::Exists { .. } => Some("`sbx init --force` replaces it".into()),

@@ -8,11 +8,12 @@
 //! holds it):
 //!
 //! ```text
-//! cli → ui → sandbox, doctor → net, pool → store, plan, inputs, action, record → config::model → path, digest
+//! cli → ui, bench → sandbox, doctor → net, pool → store, plan, inputs, action, record → config::model → path, digest
 //!                    └────────────────────────► sys (the only door to the kernel)
 //! ```
 
 pub mod action;
+pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod digest;

@@ -1,6 +1,7 @@
 //! The command line: what was typed ([`args`]), what it means here ([`resolve`]), and one thin module per command.
 
 pub mod args;
+mod bench;
 mod cache;
 mod check;
 mod diff;
@@ -138,6 +139,7 @@ impl Context {
             Command::Ps(typed) => ps::run(self, typed),
             Command::Enter(typed) => enter::run(self, &typed),
             Command::Ns(typed) => ns::run(self, &typed),
+            Command::Bench(typed) => bench::run(self, &typed),
             Command::Doctor(typed) => doctor::run(self, typed),
         }
     }

@@ -24,7 +24,7 @@ const EXIT_CODES: [Item; 7] = [
     ),
     item(
         "1",
-        "`check` found faults, `doctor` found something missing that sbx needs, `pool status` found no pool, or `cache verify` found damage that stays.",
+        "`check` found faults, `doctor` found something missing that sbx needs, `pool status` found no pool, `cache verify` found damage that stays, or `bench --compare` found something slower.",
     ),
     item("124", "`run` and `shell`: the time limit of sandbox.toml was reached."),
     item("125", "sbx itself failed: wrong usage, a bad sandbox.toml, a machine that does not allow the sandbox."),

@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn what_comes_later_says_so() {
-        assert_eq!(wrong("sbx bench").message, "`sbx bench` is not available yet in this version");
+        assert_eq!(wrong("sbx verify").message, "`sbx verify` is not available yet in this version");
     }
 
     #[test]

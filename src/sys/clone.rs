@@ -9,8 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use super::errno::{Call, CallError, check};
 use super::process::UNUSED;
 
-/// Which namespaces a child begins in anew. The time namespace is not among them: its offsets can only be set before
-/// the first process enters it, so PID 1 unshares it and its child is the first inside (time_namespaces(7)).
+/// Which namespaces a child begins in anew, and what else it has of its maker's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CloneFlags(u64);
 
@@ -31,6 +30,11 @@ impl CloneFlags {
     pub const UTS: Self = Self(libc::CLONE_NEWUTS as u64);
     /// cgroup_namespaces(7)
     pub const CGROUP: Self = Self(libc::CLONE_NEWCGROUP as u64);
+    /// time_namespaces(7). A sandbox is not made with it: the offsets can only be set before the first process enters it,
+    /// so PID 1 unshares it and its child is the first inside.
+    pub const TIME: Self = Self(libc::CLONE_NEWTIME as u64);
+    /// The child shares the table of descriptors: what it opens stays open when it ends.
+    pub const FILES: Self = Self(libc::CLONE_FILES as u64);
 
     /// Both sets.
     #[must_use]

@@ -4,6 +4,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use super::clone::CloneFlags;
 use super::errno::{Call, CallError, check};
 
 /// The next child begins in a new time namespace, whose offsets can be set until then (time_namespaces(7)).
@@ -11,8 +12,18 @@ use super::errno::{Call, CallError, check};
 /// # Errors
 /// EINVAL where the kernel has no time namespaces; EPERM without CAP_SYS_ADMIN in the user namespace.
 pub fn unshare_time() -> Result<(), CallError> {
+    unshare(CloneFlags::TIME)
+}
+
+/// Leaves the namespaces of these kinds for new ones (unshare(2)); of a pid or time namespace the next child is the first
+/// inside.
+///
+/// # Errors
+/// As unshare(2): EPERM without CAP_SYS_ADMIN in the user namespace, ENOSPC at a limit of `/proc/sys/user`.
+pub fn unshare(kinds: CloneFlags) -> Result<(), CallError> {
+    let kinds = kinds.bits() as libc::c_long;
     // SAFETY: takes an integer.
-    check(Call::unshare, unsafe { libc::syscall(libc::SYS_unshare, libc::c_long::from(libc::CLONE_NEWTIME)) }).map(drop)
+    check(Call::unshare, unsafe { libc::syscall(libc::SYS_unshare, kinds) }).map(drop)
 }
 
 /// Makes a cgroup namespace of the cgroup that the caller is in: that is its root from then on (cgroup_namespaces(7)).
@@ -20,8 +31,7 @@ pub fn unshare_time() -> Result<(), CallError> {
 /// # Errors
 /// EPERM without CAP_SYS_ADMIN in the user namespace; ENOSPC at the limit of such namespaces.
 pub fn unshare_cgroup() -> Result<(), CallError> {
-    // SAFETY: takes an integer.
-    check(Call::unshare, unsafe { libc::syscall(libc::SYS_unshare, libc::CLONE_NEWCGROUP) }).map(drop)
+    unshare(CloneFlags::CGROUP)
 }
 
 /// Enters the namespace behind `namespace`, whatever its type (setns(2)). Entering a user namespace gives all capabilities

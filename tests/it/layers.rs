@@ -11,7 +11,7 @@ use crate::support::root;
 const LAYERS: [&[&str]; 10] = [
     &["fuzzing"],
     &["cli", "error"],
-    &["ui"],
+    &["ui", "bench"],
     &["doctor"],
     &["sandbox"],
     &["net", "pool"],

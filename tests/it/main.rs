@@ -4,6 +4,7 @@
 mod support;
 
 mod again;
+mod bench;
 mod cache;
 mod cache_care;
 mod cli;

@@ -1,0 +1,48 @@
+//! Trees of files to be hashed, copied and looked at.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// Bytes that no two files share and that don't compress; a xorshift generator.
+pub fn fill(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend(state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+/// `count` files of 4 KiB below `at`, a hundred a directory.
+///
+/// # Errors
+/// When one can't be written.
+pub fn tree(at: &Path, count: u64) -> io::Result<()> {
+    for index in 0..count {
+        let dir = at.join(format!("d{:04}", index / 100));
+        if index % 100 == 0 {
+            fs::create_dir_all(&dir)?;
+        }
+        fs::write(dir.join(format!("f{index}")), fill(index + 1, 4096))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_files_are_alike() {
+        let dir = tempfile::tempdir().unwrap();
+        tree(dir.path(), 101).unwrap();
+        let read = |name: &str| fs::read(dir.path().join(name)).unwrap();
+        assert_eq!(read("d0000/f0").len(), 4096);
+        assert_ne!(read("d0000/f0"), read("d0001/f100"));
+    }
+}

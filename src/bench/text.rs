@@ -1,0 +1,278 @@
+//! A report as tables to read, and as CSV.
+
+use std::fmt::Write as _;
+
+use super::report::{
+    Beside, Change, Compared, Comparison, Figure, Measurement, Missing, Quoted, Report, Target, Verdict,
+};
+
+/// A time in seconds with three digits and the unit that fits.
+pub fn time(seconds: f64) -> String {
+    let (value, unit) = match seconds.abs() {
+        s if s < 1e-6 => (seconds * 1e9, "ns"),
+        s if s < 1e-3 => (seconds * 1e6, "µs"),
+        s if s < 1.0 => (seconds * 1e3, "ms"),
+        _ => (seconds, "s"),
+    };
+    let digits = match value.abs() {
+        v if v < 10.0 => 2,
+        v if v < 100.0 => 1,
+        _ => 0,
+    };
+    format!("{value:.digits$} {unit}")
+}
+
+/// Bytes with the binary unit that fits.
+pub fn bytes(value: f64) -> String {
+    match value.abs() {
+        v if v < 10_240.0 => format!("{value:.0} B"),
+        v if v < 10_485_760.0 => format!("{:.1} KiB", value / 1024.0),
+        _ => format!("{:.1} MiB", value / 1_048_576.0),
+    }
+}
+
+/// A verdict in a word.
+pub fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Holds => "holds",
+        Verdict::Misses => "misses",
+        Verdict::Unclear => "can't tell",
+    }
+}
+
+/// What `result` is set beside, in a few characters; empty for the first itself.
+pub fn beside(report: &Report, how: Beside, result: &Measurement) -> String {
+    let Some(first) = report.first_beside(result).filter(|first| *first != result) else { return String::new() };
+    match how {
+        Beside::Nothing => String::new(),
+        Beside::Difference => {
+            let sign = if result.median < first.median { "−" } else { "+" };
+            format!("{sign}{}", time((result.median - first.median).abs()))
+        }
+        Beside::Ratio => format!("{:.2} ×", result.median / first.median.max(f64::MIN_POSITIVE)),
+    }
+}
+
+/// The figure, or that noise hides it.
+pub fn figure(figure: &Figure) -> String {
+    match figure.value {
+        Some(value) => bytes(value),
+        None => "in the noise".to_owned(),
+    }
+}
+
+/// What is quoted.
+pub fn quoted(quoted: &Quoted) -> String {
+    quoted.to.map_or_else(|| time(quoted.quoted), |to| format!("{} to {}", time(quoted.quoted), time(to)))
+}
+
+/// How the figure found here relates to what is quoted.
+pub fn against_quoted(quoted: &Quoted) -> String {
+    let Some(here) = quoted.here else { return "-".to_owned() };
+    let (from, to) = (quoted.quoted, quoted.to.unwrap_or(quoted.quoted));
+    match () {
+        () if here > to * 1.1 => format!("{:.1} times as much", here / to),
+        () if here < from / 1.1 => format!("{:.1} times less", from / here),
+        () => "as quoted".to_owned(),
+    }
+}
+
+/// The whole report as text.
+pub fn text(report: &Report) -> String {
+    let mut text = String::new();
+    let size = if report.quick { ", quick" } else { "" };
+    let _ = writeln!(text, "sbx bench {}, {} rounds{size}, {}", report.bench, report.rounds, report.started);
+    for fact in &report.machine {
+        let _ = writeln!(text, "  {}: {}", fact.name, fact.value);
+    }
+    for note in &report.notes {
+        let _ = writeln!(text, "  {note}");
+    }
+    for group in &report.groups {
+        let head = match group.beside {
+            Beside::Nothing => "",
+            Beside::Difference => "MORE",
+            Beside::Ratio => "RATIO",
+        };
+        let mut rows = vec![["", "P50", "P90", "P99", "MAX", head].map(str::to_owned)];
+        rows.extend(report.of(&group.name).map(|result| {
+            let [p50, p90, p99, max] = [result.median, result.p90, result.p99, result.max].map(time);
+            [result.label(), p50, p90, p99, max, beside(report, group.beside, result)]
+        }));
+        if rows.len() > 1 {
+            section(&mut text, &group.title, &rows);
+        }
+    }
+    for title in titles(&report.figures) {
+        let of_group = report.figures.iter().filter(|figure| figure.group == *title);
+        let mut rows = vec![["", "FIGURE", "LEAST", "MOST"].map(str::to_owned)];
+        rows.extend(of_group.map(|one| [one.name.clone(), figure(one), bytes(one.low), bytes(one.high)]));
+        section(&mut text, title, &rows);
+    }
+    if !report.quoted.is_empty() {
+        let mut rows = vec![["", "QUOTED", "HERE", ""].map(str::to_owned)];
+        rows.extend(report.quoted.iter().map(|one| {
+            let here = one.here.map_or_else(|| "-".to_owned(), time);
+            [one.name.clone(), quoted(one), here, against_quoted(one)]
+        }));
+        section(&mut text, "what is often quoted, and the median here (unshare)", &rows);
+    }
+    for phases in &report.phases {
+        let whole: f64 = phases.parts.iter().map(|part| part.seconds).sum();
+        let mut rows = vec![["", "MEDIAN", "PART"].map(str::to_owned)];
+        rows.extend(phases.parts.iter().map(|part| {
+            let part_of = part.seconds / whole.max(f64::MIN_POSITIVE) * 100.0;
+            [part.name.clone(), time(part.seconds), format!("{part_of:.0} %")]
+        }));
+        section(&mut text, &format!("phases of {}", phases.command), &rows);
+    }
+    targets(&mut text, &report.targets);
+    if !report.missing.is_empty() {
+        text.push('\n');
+    }
+    for Missing { what, reason } in &report.missing {
+        let _ = writeln!(text, "not measured: {what}: {reason}");
+    }
+    if let Some(comparison) = &report.comparison {
+        self::comparison(&mut text, comparison);
+    }
+    text
+}
+
+/// The headings of the figures, each once, in order.
+pub fn titles(figures: &[Figure]) -> Vec<&String> {
+    let mut titles: Vec<&String> = Vec::new();
+    for figure in figures {
+        if !titles.contains(&&figure.group) {
+            titles.push(&figure.group);
+        }
+    }
+    titles
+}
+
+fn targets(text: &mut String, targets: &[Target]) {
+    if targets.is_empty() {
+        return;
+    }
+    let mut rows = vec![["", "FIGURE", "95 %", "TARGET", "VERDICT"].map(str::to_owned)];
+    rows.extend(targets.iter().map(|one| {
+        let interval = format!("{:.2} to {:.2}", one.low, one.high);
+        let [figure, target] = [one.figure, one.target].map(|value| format!("{value:.2}"));
+        [one.what.clone(), figure, interval, target, verdict(one.verdict).to_owned()]
+    }));
+    section(text, "targets", &rows);
+}
+
+/// What became of a subject, in words.
+pub fn change(row: &Compared) -> String {
+    match row.verdict {
+        Change::Slower => format!("slower ({})", confidence(row)),
+        Change::Faster => format!("faster ({})", confidence(row)),
+        Change::Same => "no difference".to_owned(),
+    }
+}
+
+/// How sure it is.
+fn confidence(row: &Compared) -> String {
+    if row.confidence > 0.9999 { "> 99.99 % sure".to_owned() } else { format!("{:.2} % sure", row.confidence * 100.0) }
+}
+
+fn comparison(text: &mut String, comparison: &Comparison) {
+    let mut rows = vec![["", "THEN", "NOW", "RATIO", "95 %", "VERDICT"].map(str::to_owned)];
+    rows.extend(comparison.rows.iter().map(|row| {
+        let name = format!("{}: {}", row.group, row.subject);
+        let interval = format!("{:.2} to {:.2}", row.low, row.high);
+        [name, time(row.old), time(row.new), format!("{:.2}", row.ratio), interval, change(row)]
+    }));
+    section(text, &format!("compared with {}", comparison.old_started), &rows);
+    let lists = [
+        ("only then", &comparison.only_old),
+        ("only now", &comparison.only_new),
+        ("the machine differs", &comparison.machine),
+    ];
+    for (what, items) in lists {
+        for item in items {
+            let _ = writeln!(text, "{what}: {item}");
+        }
+    }
+    let _ = writeln!(text, "{}", comparison.summary());
+}
+
+/// A heading and rows: the first column to the left, the others to the right but for words.
+fn section<const N: usize>(text: &mut String, title: &str, rows: &[[String; N]]) {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let is_number = |cell: &str| cell.starts_with(|c: char| c.is_ascii_digit() || "+−".contains(c));
+    let _ = writeln!(text, "\n{title}");
+    for row in rows {
+        let mut line = String::from(" ");
+        for (column, cell) in row.iter().enumerate() {
+            let width = widths[column];
+            // A heading stands where its column's cells do.
+            let right = column > 0 && rows.last().is_some_and(|last| is_number(&last[column]));
+            let _ = if right { write!(line, " {cell:>width$}  ") } else { write!(line, " {cell:<width$}  ") };
+        }
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+}
+
+/// The results and the figures as CSV (RFC 4180), times in seconds.
+pub fn csv(report: &Report) -> String {
+    let mut text = String::from("group,command,parameters,unit,count,mean,stddev,median,min,max,p90,p99\r\n");
+    for one in &report.results {
+        let parameters: Vec<String> = one.parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let words = [&one.group, &one.command, &parameters.join(" ")].map(|word| quote(word)).join(",");
+        let numbers = [one.mean, one.stddev, one.median, one.min, one.max, one.p90, one.p99];
+        let numbers = numbers.map(|number| number.to_string()).join(",");
+        let _ = write!(text, "{words},s,{},{numbers}\r\n", one.times.len());
+    }
+    for one in &report.figures {
+        let words = [&one.group, &one.name].map(|word| quote(word)).join(",");
+        let value = one.value.map(|value| value.to_string()).unwrap_or_default();
+        let _ = write!(text, "{words},,{},,,,{value},{},{},,\r\n", one.unit, one.low, one.high);
+    }
+    text
+}
+
+fn quote(word: &str) -> String {
+    if word.contains(['"', ',', '\r', '\n']) { format!("\"{}\"", word.replace('"', "\"\"")) } else { word.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::compare::compare;
+    use super::super::tests::report;
+    use super::*;
+
+    #[test]
+    fn a_report_is_read_as_tables() {
+        let mut report = report();
+        report.comparison = Some(compare(&report, &report));
+        insta::assert_snapshot!(text(&report));
+    }
+
+    #[test]
+    fn csv_has_a_line_for_each_result_and_figure() {
+        let report = report();
+        let csv = csv(&report);
+        assert_eq!(csv.matches("\r\n").count(), 1 + report.results.len() + report.figures.len());
+        let head = csv.lines().next().unwrap().split(',').count();
+        // The fixture has a comma in one name.
+        assert!(csv.contains("\"a, b\""));
+        assert!(csv.lines().all(|line| line.replace("\"a, b\"", "").split(',').count() == head), "{csv}");
+    }
+
+    #[test]
+    fn numbers_have_the_unit_that_fits() {
+        assert_eq!(
+            [0.0, 1.5e-7, 2.34567e-6, 0.000_123_4, 0.012, 3.0].map(time),
+            ["0.00 ns", "150 ns", "2.35 µs", "123 µs", "12.0 ms", "3.00 s"]
+        );
+        assert_eq!([100.0, 20_480.0, 31_457_280.0].map(bytes), ["100 B", "20.0 KiB", "30.0 MiB"]);
+        let one = |here| against_quoted(&Quoted { name: String::new(), quoted: 2.0, to: Some(5.0), here });
+        assert_eq!(
+            [one(None), one(Some(3.0)), one(Some(10.0)), one(Some(0.5))],
+            ["-", "as quoted", "2.0 times as much", "4.0 times less"]
+        );
+    }
+}
