@@ -301,6 +301,7 @@ fn from_inside_a_pooled_and_a_fresh_namespace_are_the_same() {
 #[test]
 fn the_rules_of_the_network_hold_in_a_pooled_namespace() {
     need!(Sandbox);
+    need!(Program("python3"));
     let server = servers::lines("127.0.0.1");
     let port = server.port;
     let config = format!("[network]\nallow = ['server.test:{port}']\nhosts = {{ 'server.test' = '127.0.0.1' }}");
