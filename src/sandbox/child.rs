@@ -219,18 +219,19 @@ fn root_of(state: &State) -> Result<BorrowedFd<'_>, CallError> {
 fn mount_root(root: &RootMount, state: &mut State) -> Result<(), CallError> {
     let open = MountFlags { read_only: false, no_devices: true, no_exec: false };
     mount::change_directory(&root.store)?;
-    if let Some(memory) = &root.memory {
-        mount::mount(c"tmpfs", memory, open, &root.memory_options)?;
+    if let Some(options) = &root.memory {
+        mount::mount(c"tmpfs", &root.place, open, options)?;
     }
     mount::make_directory(&root.work)?;
     mount::make_directory(&root.upper)?;
     mount::change_mode(&root.upper, 0o755)?;
     mount::make_directory(&root.tmp)?;
     mount::change_mode(&root.tmp, 0o1777)?;
-    mount::mount(c"overlay", &root.root, open, &root.options)?;
-    let there = mount::open_directory(&root.root)?;
-    check_mount(there.as_fd(), open, Some(mount::OVERLAY_MAGIC))?;
+    // Found by its name only until the root is mounted over it.
     state.upper = Some(mount::open_directory(&root.upper)?);
+    mount::mount(c"overlay", &root.place, open, &root.options)?;
+    let there = mount::open_directory(&root.place)?;
+    check_mount(there.as_fd(), open, Some(mount::OVERLAY_MAGIC))?;
     mount::change_directory_to(there.as_fd())?;
     state.root = Some(there);
     Ok(())

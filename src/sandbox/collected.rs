@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::cache::{self, Uncached};
 use super::changes::{self, Request as ChangesRequest};
 use super::group::{self, Held, Hit};
+use super::launch::Init;
 use super::message::List;
 use super::outputs::{self, Finished};
 use super::refusal::Refusal;
@@ -46,7 +47,9 @@ pub(super) struct Collected {
     over_time: Option<Duration>,
     /// The limit that it met.
     pub(super) hit: Option<Hit>,
-    pub(super) usage: Option<record::Usage>,
+    /// PID 1, which may still be at its end.
+    init: Option<Init>,
+    held: Option<Held>,
 }
 
 impl Collected {
@@ -67,7 +70,8 @@ impl Collected {
             enforced: prepared.plan.isolation_after(0),
             over_time: None,
             hit: held.and_then(|held| held.hit),
-            usage: None,
+            init: None,
+            held,
         };
         let remains = match supervised {
             Ok(remains) => remains,
@@ -76,7 +80,6 @@ impl Collected {
                 return this;
             }
         };
-        this.usage = group::usage(held, remains.usage);
         this.enforced = prepared.plan.isolation_after(steps_done(&prepared.plan, &remains));
         match remains.end {
             // Whoever of the sandbox's processes was chosen: what the rest came to means nothing. PID 1 may be among them.
@@ -105,6 +108,7 @@ impl Collected {
         (this.root, this.upper) = (remains.root, remains.upper);
         (this.stdout, this.stderr, this.copies) = (remains.stdout, remains.stderr, remains.copies);
         this.disturbed = remains.disturbed;
+        this.init = Some(remains.init);
         this
     }
 
@@ -139,6 +143,11 @@ impl Collected {
             return Err(Uncached::Disturbed);
         }
         cache::judge(settings, &self.exit)
+    }
+
+    /// Waits until the last process is gone; what all of them have used.
+    pub(super) fn wait(&mut self) -> Option<record::Usage> {
+        group::usage(self.held, self.init.as_mut()?.wait())
     }
 
     pub(super) fn notes(&self) -> Vec<String> {

@@ -18,6 +18,8 @@ use crate::sys::{fdpass, process};
 pub struct Init {
     /// PID 1 and a descriptor of it, until it is reaped; none for what is not our child.
     process: Option<(i32, OwnedFd)>,
+    /// What it and all that it reaped have used, once it is reaped.
+    used: Option<Usage>,
     /// Our end of the control socket.
     pub control: OwnedFd,
 }
@@ -37,13 +39,14 @@ impl Init {
         }
     }
 
-    /// Waits for the end of PID 1: the kernel has taken the namespaces' processes and mounts down then.
-    ///
-    /// What it and all that it reaped have used comes back, from the first call.
+    /// Waits for the end of PID 1: the kernel has taken the namespaces' processes and mounts down then. What it and all that
+    /// it reaped have used comes back.
     pub fn wait(&mut self) -> Option<Usage> {
-        let (pid, _) = self.process.take()?;
-        // An error means that somebody else reaped it: it is gone either way.
-        clone::wait_with_usage(pid).ok().map(|(_, usage)| usage)
+        if let Some((pid, _)) = self.process.take() {
+            // An error means that somebody else reaped it: it is gone either way.
+            self.used = clone::wait_with_usage(pid).ok().map(|(_, usage)| usage);
+        }
+        self.used
     }
 }
 
@@ -117,7 +120,7 @@ fn begin(program: &Program, door: Option<Door<'_>>) -> Result<Init, CallError> {
                 drop(ours);
                 child::run(program, theirs.as_fd())
             }
-            Forked::Parent { pid, pidfd } => Ok(Init { process: Some((pid, pidfd)), control: ours }),
+            Forked::Parent { pid, pidfd } => Ok(Init { process: Some((pid, pidfd)), used: None, control: ours }),
         };
     };
     let flags = program.flags.without(CloneFlags::USER.and(CloneFlags::NET));
@@ -125,7 +128,7 @@ fn begin(program: &Program, door: Option<Door<'_>>) -> Result<Init, CallError> {
         process::close_copy(ours.as_fd());
         child::run(program, theirs.as_fd())
     })?;
-    Ok(Init { process: Some((pid, pidfd)), control: ours })
+    Ok(Init { process: Some((pid, pidfd)), used: None, control: ours })
 }
 
 /// Starts a process in the sandbox behind `door`: it performs the program's steps by itself, watches over the command and
@@ -139,5 +142,5 @@ pub fn enter(program: &Program, door: Door<'_>) -> Result<Init, CallError> {
         process::close_copy(ours.as_fd());
         child::enter(program, theirs.as_fd())
     })?;
-    Ok(Init { process: None, control: ours })
+    Ok(Init { process: None, used: None, control: ours })
 }

@@ -57,18 +57,16 @@ pub enum Op {
 pub struct RootMount {
     /// The store, absolute.
     pub store: CString,
-    /// Where the tmpfs for the upper layer goes, if one is wanted.
+    /// The options of the tmpfs that the layers lie in, if one is wanted.
     pub memory: Option<CString>,
-    /// The tmpfs's options.
-    pub memory_options: CString,
     /// The upper layer.
     pub upper: CString,
     /// Its `/tmp`.
     pub tmp: CString,
     /// The overlay's work directory.
     pub work: CString,
-    /// Where the root is mounted.
-    pub root: CString,
+    /// The scratch directory: the tmpfs is mounted there, and the root over that.
+    pub place: CString,
     /// The overlay's options.
     pub options: CString,
 }
@@ -271,21 +269,20 @@ fn filter(calls: &Calls) -> Vec<Instruction> {
 
 fn root_mount(places: &Places<'_>, memory: bool, size: Option<u64>) -> io::Result<RootMount> {
     let scratch = places.scratch;
-    let base = if memory { format!("{scratch}/memory") } else { scratch.to_owned() };
     // volatile: the upper layer is thrown away, nobody needs its sync; userxattr: what an ordinary user may set
     // (Documentation/filesystems/overlayfs.rst).
     let options = format!(
-        "lowerdir={},upperdir={base}/upper,workdir={base}/work,userxattr,volatile,index=off",
+        "lowerdir={},upperdir={scratch}/upper,workdir={scratch}/work,userxattr,volatile,index=off",
         places.lower.join(":")
     );
+    let memory_options = size.map_or_else(|| "mode=0700".to_owned(), |size| format!("mode=0700,size={size}"));
     Ok(RootMount {
         store: CString::new(places.store.as_os_str().as_bytes())?,
-        memory: if memory { Some(text(base.clone())?) } else { None },
-        memory_options: text(size.map_or_else(|| "mode=0700".to_owned(), |size| format!("mode=0700,size={size}")))?,
-        upper: text(format!("{base}/upper"))?,
-        tmp: text(format!("{base}/upper/tmp"))?,
-        work: text(format!("{base}/work"))?,
-        root: text(format!("{scratch}/root"))?,
+        memory: memory.then(|| text(memory_options)).transpose()?,
+        upper: text(format!("{scratch}/upper"))?,
+        tmp: text(format!("{scratch}/upper/tmp"))?,
+        work: text(format!("{scratch}/work"))?,
+        place: text(scratch.to_owned())?,
         options: text(options)?,
     })
 }

@@ -156,6 +156,8 @@ fn execute(
     if let Some(reason) = keepable.as_ref().err().filter(|reason| reason.is_trouble()) {
         notes.push(format!("warning: the result is not kept: {reason}"));
     }
+    clock.phase("teardown");
+    let usage = run.wait();
     clock.phase("record");
     let made = if options.delivery == Delivery::Store { made(&run.outputs) } else { Vec::new() };
     let record = Record {
@@ -167,7 +169,7 @@ fn execute(
         blocked: traffic.blocked,
         blocked_omitted: traffic.blocked_omitted,
         limit: run.hit.map(record::Limit::from),
-        usage: run.usage,
+        usage,
         stdout: run.stdout,
         stderr: run.stderr,
         outputs: run.outputs,

@@ -10,7 +10,7 @@ use super::relay::{Copied, Relay, RelayError};
 use super::{News, SandboxError, Tell};
 use crate::net::Event;
 use crate::record::Stream;
-use crate::sys::clone::{Usage, WaitStatus};
+use crate::sys::clone::WaitStatus;
 use crate::sys::errno::CallError;
 use crate::sys::event::{self, Interest, Signals, signal};
 use crate::sys::fdpass;
@@ -75,8 +75,8 @@ pub struct Remains {
     pub stdout: Stream,
     /// What went to standard error.
     pub stderr: Stream,
-    /// What the processes have used.
-    pub usage: Option<Usage>,
+    /// PID 1, which may still be at its end: it is the last of the sandbox's processes then.
+    pub init: Init,
     /// Copies of standard output and standard error, where they were asked for.
     pub copies: Option<(Copied, Copied)>,
     /// Whether SIGINT came.
@@ -106,6 +106,8 @@ pub struct Supervisor<'a> {
     verdict: Option<End>,
     /// PID 1 is done.
     over: bool,
+    /// It has said that all the others are dead.
+    alone: bool,
     /// Nobody waits for the rest of the output any more.
     abandoned: bool,
 }
@@ -148,11 +150,13 @@ impl<'a> Supervisor<'a> {
             held_back: None,
             verdict: None,
             over: false,
+            alone: false,
             abandoned: false,
         }
     }
 
-    /// Runs until every process of the sandbox is dead and every byte is delivered.
+    /// Runs until every process of the sandbox but PID 1 is dead and every byte is delivered. The kernel takes PID 1 and the
+    /// namespaces down meanwhile, which takes its time.
     ///
     /// # Errors
     /// When a stream can't be carried or the network can't be set up; the sandbox is killed then.
@@ -181,7 +185,9 @@ impl<'a> Supervisor<'a> {
             self.watch_clock();
         }
         self.heard.drain(..).for_each(|event| tell(&News::Network(&event)));
-        let usage = self.init.wait();
+        if !self.alone {
+            self.init.wait();
+        }
         let (stdout, stderr) = match &self.carried {
             Some(carried) => {
                 (carried.stdout.summary(), carried.stderr.as_ref().map(Relay::summary).unwrap_or_default())
@@ -198,7 +204,7 @@ impl<'a> Supervisor<'a> {
             upper: self.upper.take(),
             stdout,
             stderr,
-            usage,
+            init: self.init,
             copies,
             interrupted: self.interrupts > 0,
             disturbed: self.disturbed,
@@ -312,6 +318,7 @@ impl<'a> Supervisor<'a> {
                 self.verdict.get_or_insert(End::Failed { list, step, error });
             }
             Some(Message::Ended(status)) => {
+                self.alone = true;
                 self.verdict.get_or_insert(End::Command(status));
                 self.finish();
             }
