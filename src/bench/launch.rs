@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::report::{Beside, Measurement, Part, Phases, Report, Target};
-use super::rounds::{self, Subject, Turns, side_by_side};
+use super::report::{Beside, Part, Phases, Report, Target};
+use super::rounds::{self, Subject, side_by_side};
 use super::stats::{self, Sample};
 use super::world::{Setup, World, program};
 use super::{BenchError, Interrupts, Size};
@@ -106,19 +106,8 @@ impl Bench<'_> {
         subjects: Vec<Subject<'_>>,
         parameter: Option<(&str, usize)>,
     ) -> Result<(), BenchError> {
-        for Turns { name, times, failure } in side_by_side(rounds, pause, subjects, self.interrupts)? {
-            let measured = Measurement::new(group, &name, times).map(Measurement::of_programs);
-            let measured = measured.map(|one| match parameter {
-                Some((parameter, value)) => one.with(parameter, value),
-                None => one,
-            });
-            if let Some(reason) = failure {
-                let what =
-                    parameter.map_or_else(|| name.clone(), |(parameter, value)| format!("{name}, {value} {parameter}"));
-                report.lacks(format!("{group}, {what}"), reason);
-            }
-            report.results.extend(measured);
-        }
+        let turns = side_by_side(rounds, pause, subjects, self.interrupts)?;
+        rounds::record(report, group, turns, parameter);
         Ok(())
     }
 

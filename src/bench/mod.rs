@@ -5,10 +5,13 @@
 
 pub mod compare;
 pub mod files;
+pub mod hash;
 pub mod html;
+pub mod io;
 pub mod launch;
 pub mod machine;
 pub mod namespaces;
+mod relay;
 pub mod report;
 pub mod rounds;
 pub mod stats;

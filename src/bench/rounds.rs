@@ -4,6 +4,7 @@ use std::os::fd::AsFd as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::report::{Measurement, Report};
 use super::{BenchError, Interrupts};
 use crate::sys::event::{self, Interest, signal};
 use crate::sys::{clone, proc};
@@ -76,6 +77,22 @@ pub fn side_by_side(
         }
     }
     Ok(turns)
+}
+
+/// Adds what came of the turns of a group, with what was varied, to a report.
+pub fn record(report: &mut Report, group: &str, turns: Vec<Turns>, parameter: Option<(&str, usize)>) {
+    for Turns { name, times, failure } in turns {
+        let mut measured = Measurement::new(group, &name, times).map(Measurement::of_programs);
+        let mut what = name;
+        if let Some((parameter, value)) = parameter {
+            measured = measured.map(|one| one.with(parameter, value));
+            what = format!("{what}, {value} {parameter}");
+        }
+        if let Some(reason) = failure {
+            report.lacks(format!("{group}, {what}"), reason);
+        }
+        report.results.extend(measured);
+    }
 }
 
 /// The time from the start of a program to its end, in seconds.

@@ -61,7 +61,7 @@ impl Sample {
 
 /// The ratio of the medians of `a` and `b`, with its interval by the percentile bootstrap.
 pub fn ratio(a: &Sample, b: &Sample) -> Interval {
-    interval(a, b, |a, b| a / b.max(f64::MIN_POSITIVE))
+    interval([a, b], |[a, b]| a / b.max(f64::MIN_POSITIVE))
 }
 
 /// The 99 % quantile by the median of one sample, with its interval by the percentile bootstrap.
@@ -81,17 +81,13 @@ fn ends(value: f64, drawn: &mut [f64]) -> Interval {
     Interval { value, low: drawn[drawn.len() / 40], high: drawn[drawn.len() - 1 - drawn.len() / 40] }
 }
 
-/// What `figure` makes of the medians of `a` and `b`, with its interval by the percentile bootstrap.
-pub fn interval(a: &Sample, b: &Sample, figure: impl Fn(f64, f64) -> f64) -> Interval {
+/// What `figure` makes of the medians of some samples, with its interval by the percentile bootstrap.
+pub fn interval<const N: usize>(samples: [&Sample; N], figure: impl Fn([f64; N]) -> f64) -> Interval {
     let mut random = Random::new();
-    let mut room = Vec::with_capacity(a.0.len().max(b.0.len()));
-    let mut drawn: Vec<f64> = (0..RESAMPLES)
-        .map(|_| {
-            let a = random.median_of_resample(&a.0, &mut room);
-            figure(a, random.median_of_resample(&b.0, &mut room))
-        })
-        .collect();
-    ends(figure(a.median(), b.median()), &mut drawn)
+    let mut room = Vec::new();
+    let mut drawn: Vec<f64> =
+        (0..RESAMPLES).map(|_| figure(samples.map(|sample| random.median_of_resample(&sample.0, &mut room)))).collect();
+    ends(figure(samples.map(Sample::median)), &mut drawn)
 }
 
 /// The probability that two samples of one distribution differ at least as much as `a` and `b` do: the two-sided

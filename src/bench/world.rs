@@ -28,6 +28,8 @@ pub struct Setup {
 #[derive(Debug)]
 pub struct World {
     base: TempDir,
+    /// For who takes no long path.
+    short: TempDir,
     sbx: PathBuf,
 }
 
@@ -40,7 +42,9 @@ impl World {
         fs::create_dir_all(&setup.place).map_err(BenchError::io(format!("make {}", setup.place.display())))?;
         let base = tempfile::Builder::new().prefix("bench-").tempdir_in(&setup.place);
         let base = base.map_err(BenchError::io(format!("make a directory in {}", setup.place.display())))?;
-        let world = Self { base, sbx: setup.sbx.clone() };
+        let short = tempfile::Builder::new().prefix("sbx-b-").tempdir();
+        let short = short.map_err(BenchError::io("make a temporary directory"))?;
+        let world = Self { base, short, sbx: setup.sbx.clone() };
         // Here ends the reach of ignore rules of a repository that this may lie in.
         for name in [".git", "home", "cache"] {
             world.directory(name)?;
@@ -51,6 +55,11 @@ impl World {
     /// The path of `name` in it.
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.base.path().join(name)
+    }
+
+    /// A directory whose path is as short as can be.
+    pub fn short(&self) -> &Path {
+        self.short.path()
     }
 
     /// A directory in it, with its parents, for nobody else.
@@ -87,6 +96,17 @@ impl World {
         command.current_dir(project).args(args).env("SBX_CACHE_DIR", self.path("cache"));
         command
     }
+}
+
+/// git in a directory, without anybody's configuration.
+pub fn git(world: &World, directory: &Path, args: &[&str]) -> Command {
+    let mut command = world.command("git");
+    command
+        .current_dir(directory)
+        .args(args)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_SYSTEM", "/dev/null");
+    command
 }
 
 /// The program `name` on [`PATH`], or itself when it is a path.

@@ -184,6 +184,7 @@ pub enum Command {
     /// users'. Kernel memory is the growth of the kernel's own counters (Slab, Percpu, VmallocUsed, KernelStack of
     /// /proc/meminfo) over many namespaces that are kept; what the rest of the machine does at the same time is told apart by
     /// repetition, or the figure is left out. `launch` gives every tool the same view of the host's files and the same command.
+    /// `hash` and `io` take minutes and some gigabytes in the store's directory while they last.
     ///
     /// With `--compare`, a change counts when Mann-Whitney's U test is 95 % sure of it, for all rows together, and the medians
     /// differ by 2 % or more. The exit code is 1 when something has become slower.

@@ -1,5 +1,6 @@
 //! `sbx bench`: what namespaces and launches cost on this machine.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
@@ -16,36 +17,46 @@ use crate::store::Store;
 const NAMESPACES: (usize, usize) = (300, 20);
 /// The same for launches.
 const LAUNCH: (usize, usize) = (200, 10);
+/// The same for hashing.
+const HASH: (usize, usize) = (15, 2);
+/// The same for work inside.
+const IO: (usize, usize) = (7, 2);
 
 pub(super) fn run(context: &Context, typed: &Bench) -> Result<End, Error> {
     let (shown, report) = match &typed.command {
         BenchCommand::Namespaces(typed) => {
             let size = size(typed, NAMESPACES);
-            (
-                &typed.shown,
-                measured(context, typed, &mut |interrupts, tell| bench::namespaces::run(size, interrupts, tell))?,
-            )
+            (&typed.shown, measured(context, typed, |interrupts, tell| bench::namespaces::run(size, interrupts, tell))?)
         }
         BenchCommand::Launch(typed) => {
-            let size = size(&typed.run, LAUNCH);
-            let setup = Setup {
-                sbx: std::env::current_exe()
-                    .map_err(|source| BenchError::Io { doing: "find sbx itself".into(), source })?,
-                place: Store::open(context.cache_directory()?)?.path().join("tmp"),
-                command: typed.words.clone(),
-            };
-            let mut launch = |interrupts: &Interrupts, tell: &mut dyn FnMut(&str)| {
-                bench::launch::run(&setup, size, interrupts, tell)
-            };
-            (&typed.run.shown, measured(context, &typed.run, &mut launch)?)
+            let (size, setup) = (size(&typed.run, LAUNCH), setup(context, typed.words.clone())?);
+            let report =
+                measured(context, &typed.run, |interrupts, tell| bench::launch::run(&setup, size, interrupts, tell))?;
+            (&typed.run.shown, report)
+        }
+        BenchCommand::Hash(typed) => {
+            let (size, setup) = (size(typed, HASH), setup(context, Vec::new())?);
+            let report = measured(context, typed, |interrupts, tell| bench::hash::run(&setup, size, interrupts, tell))?;
+            (&typed.shown, report)
+        }
+        BenchCommand::Io(typed) => {
+            let (size, setup) = (size(typed, IO), setup(context, Vec::new())?);
+            let report = measured(context, typed, |interrupts, tell| bench::io::run(&setup, size, interrupts, tell))?;
+            (&typed.shown, report)
         }
         BenchCommand::Show(typed) => (&typed.shown, Ok(read(&typed.file)?)),
     };
-    let report = match report {
-        Ok(report) => report,
-        Err(signal) => return Ok(End::Signal(signal)),
-    };
-    show(context, shown, report)
+    match report {
+        Ok(report) => show(context, shown, report),
+        Err(signal) => Ok(End::Signal(signal)),
+    }
+}
+
+/// What the benches of programs are given: this very sbx, and a place in the store, so that the same file system is measured.
+fn setup(context: &Context, command: Vec<OsString>) -> Result<Setup, Error> {
+    let sbx = std::env::current_exe().map_err(|source| BenchError::Io { doing: "find sbx itself".into(), source })?;
+    let place = Store::open(context.cache_directory()?)?.path().join("tmp");
+    Ok(Setup { sbx, place, command })
 }
 
 fn size(typed: &BenchRun, (full, quick): (usize, usize)) -> Size {
@@ -53,10 +64,12 @@ fn size(typed: &BenchRun, (full, quick): (usize, usize)) -> Size {
     Size { rounds: rounds.unwrap_or(if typed.quick { quick } else { full }), quick: typed.quick }
 }
 
-type Measure<'a> = dyn FnMut(&Interrupts, &mut dyn FnMut(&str)) -> Result<Report, BenchError> + 'a;
-
 /// What a bench found out, or the signal that ended it. What is asked for besides is looked at before.
-fn measured(context: &Context, typed: &BenchRun, measure: &mut Measure<'_>) -> Result<Result<Report, i32>, Error> {
+fn measured(
+    context: &Context,
+    typed: &BenchRun,
+    measure: impl FnOnce(&Interrupts, &mut dyn FnMut(&str)) -> Result<Report, BenchError>,
+) -> Result<Result<Report, i32>, Error> {
     if let Some(old) = &typed.shown.compare {
         read(old)?;
     }

@@ -232,6 +232,34 @@ fn launches_are_measured_beside_what_is_installed() {
     nothing_stays(&project);
 }
 
+#[test]
+fn hashing_and_work_inside_are_measured() {
+    need!(Sandbox);
+    need!(Compiler);
+    let groups = |report: &Value| -> BTreeSet<String> {
+        let results = report["results"].as_array().expect("results").iter();
+        results.filter_map(|result| result["group"].as_str().map(str::to_owned)).collect()
+    };
+    let expected: [(&str, &[&str], usize); 2] = [
+        ("hash", &["inputs", "changed", "cold-small", "cold-large"], 10),
+        ("io", &["outputs", "compile", "files", "down", "up", "connections", "allowing"], 5),
+    ];
+    for (name, expected, targets) in expected {
+        let project = Project::bare();
+        let ended = project.sbx(["-q", "bench", name, "--quick", "--json"]).ok();
+        let report = json(&ended.stdout);
+        is_sound(&report);
+        let missing = report["missing"].as_array().expect("a list");
+        // git and openssl may be missing, and then are named.
+        if missing.is_empty() {
+            assert_eq!(report["targets"].as_array().expect("targets").len(), targets, "{name}");
+        }
+        let expected: BTreeSet<String> = expected.iter().map(|&group| group.to_owned()).collect();
+        assert!(groups(&report) == expected || !missing.is_empty(), "{name}: {:?}, {missing:?}", groups(&report));
+        nothing_stays(&project);
+    }
+}
+
 /// A bench that was started.
 fn started(project: &Project, args: &[&str]) -> Live {
     project.sbx(["bench"]).args(args).start()

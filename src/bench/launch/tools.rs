@@ -143,9 +143,11 @@ fn nsjail(argv: &[OsString]) -> Tool {
 
 fn podman(world: &World, rootfs: &Path, argv: &[OsString]) -> Result<Tool, BenchError> {
     let mut arguments = Vec::new();
-    for (flag, name) in [("--root", "podman"), ("--runroot", "podman-run"), ("--tmpdir", "podman-tmp")] {
+    for (flag, name) in [("--root", "podman"), ("--tmpdir", "podman-tmp")] {
         arguments.extend([flag.into(), world.directory(name)?.into()]);
     }
+    // It takes no more than 50 characters.
+    arguments.extend(["--runroot".into(), world.short().into()]);
     arguments.extend(words([
         "--storage-driver=vfs",
         "--cgroup-manager=cgroupfs",

@@ -27,6 +27,10 @@ pub enum BenchCommand {
     Namespaces(BenchRun),
     /// Measure launches: sbx beside what is installed, by mounts, inputs, launches at once
     Launch(BenchLaunch),
+    /// Measure what it costs to know inputs: unchanged, one changed, all new
+    Hash(BenchRun),
+    /// Measure work inside: outputs that come back, compiling, many files, the network
+    Io(BenchRun),
     /// Show a report that `--json` printed: as a table, a page, compared with another
     Show(BenchShow),
 }

@@ -1,0 +1,233 @@
+//! What it costs to know the inputs: unchanged ones, one changed, all of them new.
+
+use std::cell::Cell;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::files::{fill, tree};
+use super::report::{Beside, Measurement, Report, Target};
+use super::rounds::{self, Subject, side_by_side};
+use super::stats::{self, Interval, Sample};
+use super::world::{Setup, World, git, program};
+use super::{BenchError, Interrupts, Size};
+use crate::sys::clone;
+use crate::sys::event::signal;
+
+/// A run that does nothing, computed each time.
+const RUN: [&str; 5] = ["-q", "run", "--no-cache", "--", "true"];
+/// The same, replayed.
+const REPLAY: [&str; 4] = ["-q", "run", "--", "true"];
+/// All of a project but its `sandbox.toml`.
+const ALL: &str = "inputs = ['**', '!sandbox.toml']\n";
+/// How long a file must be old to be trusted, whatever the clock's granularity.
+const GRANULE: Duration = Duration::from_secs(2);
+
+/// Runs the bench.
+///
+/// # Errors
+/// When sbx can't be run, or a signal asks for the end.
+pub fn run(
+    setup: &Setup,
+    size: Size,
+    interrupts: &Interrupts,
+    tell: &mut dyn FnMut(&str),
+) -> Result<Report, BenchError> {
+    let mut report = super::begin("hash", size);
+    let world = World::new(setup)?;
+    let empty = world.project("empty", "")?;
+    let bench = Bench { world: &world, empty: &empty, size, interrupts };
+    rounds::output(&mut world.sbx(&empty, &RUN), interrupts)?;
+    report.notes.push("cold means a new store; the files are in the page cache for everyone".to_owned());
+    report.group("inputs", "inputs of 4 KiB, none of them changed", Beside::Nothing);
+    for count in size.pick([1_000, 10_000, 100_000], [20, 50, 100]) {
+        tell(&format!("{count} unchanged inputs"));
+        bench.unchanged(&mut report, count, count == size.pick(10_000, 50))?;
+    }
+    tell("many small files, cold");
+    let small = bench.project("small", size.pick(50_000, 100))?;
+    bench.cold(&mut report, "cold-small", &small, &mut bench.copied(&small), ("cp -r", 1.5))?;
+    tell("large files, cold");
+    bench.large(&mut report)?;
+    super::warn_of_noise(&mut report, &["cold-large"], OPENSSL);
+    Ok(report)
+}
+
+const OPENSSL: &str = "openssl dgst -sha256";
+
+struct Bench<'a> {
+    world: &'a World,
+    empty: &'a Path,
+    size: Size,
+    interrupts: &'a Interrupts,
+}
+
+impl Bench<'_> {
+    fn time(&self, command: &mut Command) -> Result<f64, BenchError> {
+        rounds::time(command, self.interrupts)
+    }
+
+    fn project(&self, name: &str, count: u64) -> Result<PathBuf, BenchError> {
+        let project = self.world.project(name, ALL)?;
+        tree(&project, count).map_err(BenchError::io("make inputs"))?;
+        Ok(project)
+    }
+
+    /// A run beside one without inputs, and git's own look at the same files.
+    fn unchanged(&self, report: &mut Report, count: u64, is_main: bool) -> Result<(), BenchError> {
+        let project = self.project(&format!("inputs-{count}"), count)?;
+        let has_git = program(Path::new("git")).is_some();
+        if has_git {
+            for args in [&["init", "-q"][..], &["add", "-A"]] {
+                rounds::output(&mut git(self.world, &project, args), self.interrupts)?;
+            }
+        } else {
+            report.lacks(format!("git status, {count} inputs"), "not installed");
+        }
+        self.time(&mut self.world.sbx(&project, &RUN))?;
+        // A file that is younger than the clock's granularity is not trusted; the first run after a pause trusts all.
+        std::thread::sleep(self.size.pick(GRANULE, Duration::ZERO));
+        self.time(&mut self.world.sbx(&project, &RUN))?;
+        let mut subjects = vec![
+            Subject::new("sbx run", || self.time(&mut self.world.sbx(&project, &RUN))),
+            Subject::new("sbx run, empty project", || self.time(&mut self.world.sbx(self.empty, &RUN))),
+            Subject::new("sbx run, known result", || self.time(&mut self.world.sbx(&project, &REPLAY))),
+            Subject::new("sbx run, known result, empty project", || {
+                self.time(&mut self.world.sbx(self.empty, &REPLAY))
+            }),
+            Subject::new("sbx hash", || self.time(&mut self.world.sbx(&project, &["-q", "hash"]))),
+        ];
+        if has_git {
+            let status = || self.time(&mut git(self.world, &project, &["status", "--short"]));
+            subjects.push(Subject::new("git status", status));
+        }
+        let turns = side_by_side(self.size.rounds, Duration::ZERO, subjects, self.interrupts)?;
+        rounds::record(report, "inputs", turns, Some(("inputs", usize::try_from(count).unwrap_or(usize::MAX))));
+        let sample = |report: &Report, name: &str| {
+            let is_it = |one: &&Measurement| {
+                one.command == name && one.parameters.values().any(|value| *value == count.to_string())
+            };
+            report.of("inputs").find(is_it)?.sample()
+        };
+        for (how, name) in [("", "sbx run"), (", a known result", "sbx run, known result")] {
+            let samples = [name, &format!("{name}, empty project"), "git status"].map(|name| sample(report, name));
+            if let [Some(run), Some(none), Some(status)] = samples {
+                let added = |[run, none, status]: [f64; 3]| (run - none).max(0.0) / status.max(f64::MIN_POSITIVE);
+                let found = stats::interval([&run, &none, &status], added);
+                let what = format!("{count} unchanged inputs{how}: added time / git status");
+                report.targets.push(Target::new(what, found, 1.0));
+            }
+        }
+        if is_main {
+            self.one_changed(report, &project, count)?;
+            let peak = self.peak_memory(&project)?;
+            let peak = Interval { value: peak, low: peak, high: peak };
+            report.targets.push(Target::new(
+                format!("peak memory of sbx around a run, {count} inputs, in MB"),
+                peak,
+                30.0,
+            ));
+        }
+        Ok(())
+    }
+
+    fn one_changed(&self, report: &mut Report, project: &Path, count: u64) -> Result<(), BenchError> {
+        report.group("changed", format!("a run with {count} inputs"), Beside::Ratio);
+        let (victim, seed) = (project.join("d0000/f7"), Cell::new(count << 32));
+        let change = || {
+            seed.set(seed.get() + 1);
+            fs::write(&victim, fill(seed.get(), 4096)).map_err(BenchError::io("change an input"))?;
+            self.time(&mut self.world.sbx(project, &RUN))
+        };
+        let subjects = vec![
+            Subject::new("unchanged", || self.time(&mut self.world.sbx(project, &RUN))),
+            Subject::new("one changed", change),
+        ];
+        let turns = side_by_side(self.size.rounds, Duration::ZERO, subjects, self.interrupts)?;
+        rounds::record(report, "changed", turns, None);
+        ratio(report, &format!("one of {count} changed / unchanged run"), ("changed", "one changed", "unchanged"), 1.2);
+        Ok(())
+    }
+
+    /// The peak resident set of sbx in megabytes, read while its command still runs.
+    fn peak_memory(&self, project: &Path) -> Result<f64, BenchError> {
+        let mut command =
+            self.world.sbx(project, &["-q", "run", "--no-cache", "--", "sh", "-c", "echo ready; sleep 100"]);
+        let failed = |reason: String| BenchError::Subject { what: "peak memory".to_owned(), reason };
+        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
+        let mut line = String::new();
+        let read = child.stdout.take().map(|stdout| BufReader::new(stdout).read_line(&mut line));
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        clone::kill(i32::try_from(child.id()).unwrap_or(i32::MAX), signal::TERM);
+        child.wait().map_err(|error| failed(error.to_string()))?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kilobytes = peak.and_then(|peak| peak.trim().trim_end_matches(" kB").parse::<f64>().ok());
+        match (read, kilobytes) {
+            (Some(Ok(1..)), Some(kilobytes)) => Ok(kilobytes / 1000.0),
+            _ => Err(failed("its command did not start".to_owned())),
+        }
+    }
+
+    /// The time of `cp -r`; the copy is removed.
+    fn copied<'a>(&'a self, project: &'a Path) -> impl FnMut() -> Result<f64, BenchError> + 'a {
+        move || {
+            let to = self.world.path("copied");
+            let seconds = self.time(self.world.command("cp").arg("-r").arg(project).arg(&to))?;
+            fs::remove_dir_all(&to).map_err(BenchError::io("remove a copy"))?;
+            Ok(seconds)
+        }
+    }
+
+    /// `sbx hash` into a new store, beside something that reads the same bytes.
+    fn cold(
+        &self,
+        report: &mut Report,
+        group: &str,
+        project: &Path,
+        beside: &mut dyn FnMut() -> Result<f64, BenchError>,
+        (name, most): (&str, f64),
+    ) -> Result<(), BenchError> {
+        let what = if group == "cold-small" { "many files of 4 KiB" } else { "large files" };
+        report.group(group, format!("{what}, hashed and stored for the first time"), Beside::Ratio);
+        let cold = || {
+            let cache = self.world.path("cold");
+            let seconds = self.time(self.world.sbx(project, &["-q", "hash"]).env("SBX_CACHE_DIR", &cache))?;
+            fs::remove_dir_all(&cache).map_err(BenchError::io("remove a store"))?;
+            Ok(seconds)
+        };
+        let subjects = vec![Subject::new(name, beside), Subject::new("sbx hash, new store", cold)];
+        let rounds = self.size.rounds.div_ceil(3).max(2);
+        let turns = side_by_side(rounds, Duration::ZERO, subjects, self.interrupts)?;
+        rounds::record(report, group, turns, None);
+        ratio(report, &format!("{what}, cold hash and store / {name}"), (group, "sbx hash, new store", name), most);
+        Ok(())
+    }
+
+    /// One GiB, against openssl on as many processors.
+    fn large(&self, report: &mut Report) -> Result<(), BenchError> {
+        let project = self.world.project("large", ALL)?;
+        for index in 0..16 {
+            let bytes = fill(index + 1, self.size.pick(1 << 26, 1 << 16));
+            fs::write(project.join(format!("f{index}")), bytes).map_err(BenchError::io("make inputs"))?;
+        }
+        if program(Path::new("openssl")).is_none() {
+            report.lacks(OPENSSL, "not installed");
+            return Ok(());
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let script = format!("printf '%s\\n' f* | xargs -P {cores} -n 1 openssl dgst -sha256");
+        let mut openssl = || self.time(self.world.command("sh").args(["-c", &script]).current_dir(&project));
+        self.cold(report, "cold-large", &project, &mut openssl, (OPENSSL, 1.3))
+    }
+}
+
+/// Adds the ratio of two results of a group, if there are both.
+pub(super) fn ratio(report: &mut Report, what: &str, (group, one, other): (&str, &str, &str), most: f64) {
+    let sample = |name: &str| -> Option<Sample> { report.find(group, name)?.sample() };
+    if let (Some(one), Some(other)) = (sample(one), sample(other)) {
+        report.targets.push(Target::new(what, stats::ratio(&one, &other), most));
+    }
+}
