@@ -176,7 +176,10 @@ impl Making<'_> {
                 Ok(vec![
                     remove(parent, self.name())?,
                     put_back(&switches, switched(enable, '-'))?,
-                    put_back(&members, std::process::id().to_string())?,
+                    Duty::Return {
+                        members: open_to_write(&members).map_err(self.failed("open", &members))?.into(),
+                        maker: text(std::process::id().to_string())?,
+                    },
                     // The janitor itself.
                     put_back(&members, "0".to_owned())?,
                     remove(parent, self.aside())?,

@@ -68,6 +68,13 @@ pub enum Duty {
         /// What, in one write.
         text: CString,
     },
+    /// Move the maker to a cgroup. Not when it is dead: another process may have its id by then.
+    Return {
+        /// The `cgroup.procs` of it, open for writing.
+        members: OwnedFd,
+        /// The maker's process id, in decimal.
+        maker: CString,
+    },
 }
 
 /// A process that puts things back when its maker is done with them or gone, whichever way that goes.
@@ -89,8 +96,14 @@ impl Janitor {
     /// As pipe2(2), fork(2).
     pub fn start(duties: &[Duty]) -> Result<Self, CallError> {
         let (end, life) = process::pipe()?;
+        // SAFETY: no arguments.
+        let maker = unsafe { libc::getpid() };
         match clone::fork()? {
-            0 => wait_and_work(end.as_fd(), duties),
+            0 => {
+                // Else its own copy would keep it from seeing the end, wherever the others can't be closed.
+                process::close_copy(life.as_fd());
+                wait_and_work(end.as_fd(), duties, maker)
+            }
             pid => Ok(Self { pid, life: Some(life) }),
         }
     }
@@ -111,23 +124,27 @@ impl Drop for Janitor {
 }
 
 /// The janitor's life; allocates nothing, for it is a copy of one thread of several.
-fn wait_and_work(end: BorrowedFd<'_>, duties: &[Duty]) -> ! {
+fn wait_and_work(end: BorrowedFd<'_>, duties: &[Duty], maker: i32) -> ! {
     let _own = process::new_session();
-    if close_others(end, duties).is_err() {
-        exit_now(1);
-    }
+    // What stays open where the kernel refuses it is closed with this process; its work must be done even so.
+    let _closed = close_others(end, duties);
     block_signals();
     let _end = process::read_byte(end);
     for duty in duties {
         match duty {
             Duty::Remove { parent, name } => remove(parent.as_fd(), name),
-            Duty::Write { file, text } => {
-                // SAFETY: an open descriptor and the bytes of a C string.
-                unsafe { libc::write(file.as_raw_fd(), text.as_ptr().cast(), text.count_bytes()) };
-            }
+            Duty::Write { file, text } => write(file.as_fd(), text),
+            // SAFETY: no arguments.
+            Duty::Return { members, maker: id } if unsafe { libc::getppid() } == maker => write(members.as_fd(), id),
+            Duty::Return { .. } => {}
         }
     }
     exit_now(0)
+}
+
+fn write(file: BorrowedFd<'_>, text: &CStr) {
+    // SAFETY: an open descriptor and the bytes of a C string.
+    unsafe { libc::write(file.as_raw_fd(), text.as_ptr().cast(), text.count_bytes()) };
 }
 
 /// Its processes are dead or die here, but the kernel may still be at it.
@@ -168,6 +185,7 @@ fn close_others(end: BorrowedFd<'_>, duties: &[Duty]) -> Result<(), CallError> {
     let of = |duty: &Duty| match duty {
         Duty::Remove { parent, .. } => parent.as_raw_fd(),
         Duty::Write { file, .. } => file.as_raw_fd(),
+        Duty::Return { members, .. } => members.as_raw_fd(),
     };
     let highest = duties.iter().map(of).fold(end.as_raw_fd(), i32::max);
     for fd in (0..highest).filter(|fd| *fd != end.as_raw_fd() && !duties.iter().any(|duty| of(duty) == *fd)) {

@@ -310,7 +310,7 @@ pub fn close_from(first: u32, keep: Option<BorrowedFd<'_>>) -> Result<(), CallEr
             return Ok(());
         }
         // SAFETY: the callers own no descriptor in the range afterwards: PID 1 goes on to a loop that uses `keep` alone,
-        // the pool has opened nothing yet.
+        // the pool has opened nothing yet, and a janitor drops nothing of its maker's.
         check(Call::close_range, unsafe { libc::syscall(libc::SYS_close_range, low, high, 0) }).map(drop)
     };
     match keep {

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::{Live, Project, eventually, note, sbx};
+use crate::support::{Live, Project, eventually, launcher, note, sbx};
 
 /// A project with these limits, unless this machine can't enforce them: then that must be said, and there is none.
 fn limited(limits: &str) -> Option<Project> {
@@ -206,6 +206,24 @@ fn a_killed_sbx_leaves_no_cgroup() {
         // It sweeps what the killed one left in the store.
         project.sh_anew("true").ok();
     }
+}
+
+/// What removes the cgroup closes its maker's descriptors first; where it may not, it must do its work all the same.
+#[test]
+fn a_run_that_may_close_nothing_leaves_no_cgroup() {
+    need!(Sandbox);
+    need!(Compiler);
+    let Some(project) = limited("memory = '96MiB'\npids = 20\ncpus = 1") else { return };
+    let live = staying(&project);
+    let parents: Vec<PathBuf> = groups(&project).iter().map(|group| group.parent().expect("it").to_owned()).collect();
+    live.signal("TERM");
+    live.end().code(143);
+    let place = project.beside("report");
+    let run = project.command(launcher()).args(["deny=close_range:EPERM", "--"]).args([sbx()]);
+    run.args(["run", "--report"]).args([&place]).args(["--", "true"]).code(125).stderr_has("close_range");
+    let report = report(&place);
+    let name = format!("sbx-{}", report["id"].as_str().expect("an id"));
+    assert!(!parents.is_empty() && parents.iter().all(|parent| !parent.join(&name).exists()), "{name} is left");
 }
 
 #[test]
