@@ -1,8 +1,9 @@
 //! Trees of files to be hashed, copied and looked at.
 
 use std::fs;
-use std::io;
 use std::path::Path;
+
+use super::{BenchError, Interrupts};
 
 /// Bytes that no two files share and that don't compress; a xorshift generator.
 pub fn fill(seed: u64, length: usize) -> Vec<u8> {
@@ -21,14 +22,17 @@ pub fn fill(seed: u64, length: usize) -> Vec<u8> {
 /// `count` files of 4 KiB below `at`, a hundred a directory.
 ///
 /// # Errors
-/// When one can't be written.
-pub fn tree(at: &Path, count: u64) -> io::Result<()> {
+/// When one can't be written, or a signal asks for the end.
+pub fn tree(at: &Path, count: u64, interrupts: &Interrupts) -> Result<(), BenchError> {
+    let failed = |path: &Path| BenchError::io(format!("make {}", path.display()));
     for index in 0..count {
         let dir = at.join(format!("d{:04}", index / 100));
         if index % 100 == 0 {
-            fs::create_dir_all(&dir)?;
+            interrupts.check()?;
+            fs::create_dir_all(&dir).map_err(failed(&dir))?;
         }
-        fs::write(dir.join(format!("f{index}")), fill(index + 1, 4096))?;
+        let file = dir.join(format!("f{index}"));
+        fs::write(&file, fill(index + 1, 4096)).map_err(failed(&file))?;
     }
     Ok(())
 }
@@ -40,7 +44,7 @@ mod tests {
     #[test]
     fn no_two_files_are_alike() {
         let dir = tempfile::tempdir().unwrap();
-        tree(dir.path(), 101).unwrap();
+        tree(dir.path(), 101, &Interrupts::take().unwrap()).unwrap();
         let read = |name: &str| fs::read(dir.path().join(name)).unwrap();
         assert_eq!(read("d0000/f0").len(), 4096);
         assert_ne!(read("d0000/f0"), read("d0001/f100"));

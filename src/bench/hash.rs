@@ -71,7 +71,7 @@ impl Bench<'_> {
 
     fn project(&self, name: &str, count: u64) -> Result<PathBuf, BenchError> {
         let project = self.world.project(name, ALL)?;
-        tree(&project, count).map_err(BenchError::io("make inputs"))?;
+        tree(&project, count, self.interrupts)?;
         Ok(project)
     }
 
@@ -210,6 +210,7 @@ impl Bench<'_> {
     fn large(&self, report: &mut Report) -> Result<(), BenchError> {
         let project = self.world.project("large", ALL)?;
         for index in 0..16 {
+            self.interrupts.check()?;
             let bytes = fill(index + 1, self.size.pick(1 << 26, 1 << 16));
             fs::write(project.join(format!("f{index}")), bytes).map_err(BenchError::io("make inputs"))?;
         }

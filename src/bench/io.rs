@@ -70,7 +70,7 @@ impl Bench<'_> {
     fn outputs(&self, report: &mut Report) -> Result<(), BenchError> {
         let count = self.size.pick(1_000, 20);
         let project = self.world.project("outputs", "inputs = ['in']\noutputs = ['out']\n")?;
-        tree(&project.join("in"), count).map_err(BenchError::io("make inputs"))?;
+        tree(&project.join("in"), count, self.interrupts)?;
         let (out, copied) = (project.join("out"), self.world.path("copied"));
         let run = || self.time(&mut self.world.sbx(&project, &["-q", "run", "--", "cp", "-r", "in", "out"]));
         run()?;
@@ -146,7 +146,7 @@ impl Bench<'_> {
         let count = self.size.pick(20_000, 100);
         let project = self.world.project("files", "inputs = ['files.tar']\n")?;
         let unpacked: PathBuf = self.world.directory("unpacked")?;
-        tree(&unpacked, count).map_err(BenchError::io("make files"))?;
+        tree(&unpacked, count, self.interrupts)?;
         let mut tar = self.world.command("tar");
         tar.arg("-cf").arg(project.join("files.tar")).arg("-C").arg(&unpacked).arg(".");
         rounds::output(&mut tar, self.interrupts)?;

@@ -189,7 +189,7 @@ impl Bench<'_> {
         for count in self.size.pick([0, 100, 10_000], [0, 10, 100]) {
             tell(&format!("{count} inputs"));
             let project = self.world.project(&format!("inputs-{count}"), "inputs = ['**']\n")?;
-            super::files::tree(&project, count).map_err(BenchError::io("make inputs"))?;
+            super::files::tree(&project, count, self.interrupts)?;
             self.time(&mut self.sbx(&project))?;
             // A file that is younger than the clock's granularity is not trusted; the first run after a pause trusts all.
             std::thread::sleep(self.size.pick(Duration::from_secs(2), Duration::ZERO));

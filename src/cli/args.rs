@@ -230,10 +230,10 @@ pub struct Run {
     /// Make the net namespace on the spot, even if a pool has one ready
     #[arg(long)]
     pub no_pool: bool,
-    /// Print how long each phase took, and where the net namespace came from
+    /// Print how long each phase and each step inside took, and where the net namespace came from
     #[arg(long)]
     pub timing: bool,
-    /// Write the phases as Chrome trace JSON
+    /// Write the phases and the steps inside as Chrome trace JSON
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub trace_out: Option<PathBuf>,
     /// Write the run's record as JSON: to a file, or to descriptor N

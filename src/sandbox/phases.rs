@@ -18,8 +18,7 @@ pub struct Phases {
 impl Phases {
     /// Zero is now: the start of sbx.
     pub fn new() -> Self {
-        let (seconds, nanoseconds) = process::clock(Clock::Monotonic);
-        let zero_ns = seconds.unsigned_abs() * 1_000_000_000 + nanoseconds.unsigned_abs();
+        let zero_ns = process::nanoseconds(process::clock(Clock::Monotonic));
         Self { zero: Instant::now(), zero_ns, done: Vec::new(), running: None }
     }
 

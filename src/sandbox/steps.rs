@@ -6,6 +6,7 @@ use crate::plan::Plan;
 use crate::record;
 use crate::sys::errno::CallError;
 use crate::sys::mapping::Stamps;
+use crate::sys::process;
 
 /// The notes of one launch.
 #[derive(Debug)]
@@ -25,11 +26,7 @@ impl Steps {
     pub fn of(plan: &Plan, zero: (i64, i64)) -> Result<Self, CallError> {
         // Each list has the time at which it began, too.
         let stamps = Stamps::new(plan.setup.len() + plan.start.len() + 2)?;
-        Ok(Self {
-            stamps,
-            setup: plan.setup.len(),
-            zero: zero.0.unsigned_abs() * 1_000_000_000 + zero.1.unsigned_abs(),
-        })
+        Ok(Self { stamps, setup: plan.setup.len(), zero: process::nanoseconds(zero) })
     }
 
     /// So many steps of the list are done. Allocates nothing.

@@ -65,8 +65,7 @@ impl Stamps {
     /// Notes the monotonic clock as the calling process sees it. Allocates nothing; a place that there is not is ignored.
     pub fn mark(&self, place: usize) {
         if let Some(slot) = self.slots().get(place) {
-            let (seconds, nanoseconds) = process::clock(Clock::Monotonic);
-            slot.store(seconds.unsigned_abs() * 1_000_000_000 + nanoseconds.unsigned_abs(), Ordering::Relaxed);
+            slot.store(process::nanoseconds(process::clock(Clock::Monotonic)), Ordering::Relaxed);
         }
     }
 

@@ -385,6 +385,11 @@ pub enum Clock {
     Boot,
 }
 
+/// A clock's value as one number of nanoseconds; none is below zero.
+pub fn nanoseconds((seconds, nanoseconds): (i64, i64)) -> u64 {
+    seconds.unsigned_abs() * 1_000_000_000 + nanoseconds.unsigned_abs()
+}
+
 /// The clock's value: seconds and nanoseconds.
 pub fn clock(clock: Clock) -> (i64, i64) {
     let number = match clock {
