@@ -1,27 +1,24 @@
-//! Living runs, as another sbx sees them: `scratch/ID/run.json` says what runs, the lock beside it that it does.
+//! Living runs, as another sbx sees them: the card `scratch/ID/run.json` says what runs, the lock on it that it does.
 //!
-//! Whoever holds the lock on `scratch/ID.lock` lives (see [`super::scratch`]); a file alone proves nothing, nor does a
-//! process id. The file goes with the scratch directory, whichever way that goes, so nothing else cleans up after it.
+//! Whoever holds the lock lives (see [`super::scratch`]); a file alone proves nothing, nor does a process id. The card goes
+//! with the scratch directory, whichever way that goes, so nothing else cleans up after it.
 
 pub mod namespaces;
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::scratch::{CARD, Scratch};
 use crate::plan::calls::Calls;
 use crate::plan::step::{Landlock, Limit};
 use crate::store::records;
 use crate::sys::proc::{self, Process};
 
-/// The version of the file below. Another sbx may be another version.
+/// The version of the form below. Another sbx may be another version.
 const VERSION: u32 = 2;
-
-/// The file's name in the scratch directory.
-pub const NAME: &str = "run.json";
 
 /// Living runs can't be listed.
 #[derive(Debug, thiserror::Error)]
@@ -111,7 +108,7 @@ pub struct Announcement<'a> {
 }
 
 /// Tells others of the run whose scratch directory is `scratch`. They can do without: what fails here fails no run.
-pub fn announce(scratch: &Path, announcement: Announcement<'_>) {
+pub fn announce(scratch: &Scratch, announcement: Announcement<'_>) {
     let own = i32::try_from(std::process::id()).ok().and_then(ProcessName::of);
     let (Some(sbx), Some(init)) = (own, ProcessName::of(announcement.init)) else { return };
     let Ok(pid_namespace) = proc::own_namespace("pid") else { return };
@@ -131,11 +128,7 @@ pub fn announce(scratch: &Path, announcement: Announcement<'_>) {
         landlock: announcement.landlock,
         groups: announcement.groups,
     };
-    let temporary = scratch.join("run.json.new");
-    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).and_then(|mut file| {
-        file.write_all(&serde_json::to_vec(&entry)?)?;
-        fs::rename(&temporary, scratch.join(NAME))
-    });
+    let written = serde_json::to_vec(&entry).map_err(io::Error::from).and_then(|text| scratch.announce(&text));
     let _nobody_sees_the_run = written;
 }
 
@@ -195,16 +188,17 @@ pub fn list(store: &Path) -> Result<Found, LiveError> {
     let mut found = Found::default();
     let mut living = Vec::new();
     for entry in entries {
-        let name = entry.map_err(failed)?.file_name();
-        let Some(run) = name.to_str().and_then(|name| name.strip_suffix(".lock")) else { continue };
-        if !is_held(&all.join(&name)) {
+        let entry = entry.map_err(failed)?;
+        let path = entry.path().join(CARD);
+        if !is_held(&path) {
             continue;
         }
-        let path = all.join(run).join(NAME);
         match fs::read(&path).map(|bytes| serde_json::from_slice::<Entry>(&bytes)) {
-            Ok(Ok(entry)) if entry.version == VERSION && entry.id == run => living.push(entry),
+            Ok(Ok(found)) if found.version == VERSION && entry.file_name() == *found.id => living.push(found),
+            // It is not written to its end yet.
+            Ok(Err(error)) if error.is_eof() => {}
             Ok(_) => found.unreadable.push(path),
-            // It has not begun yet, or is just over.
+            // It is just over.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed(error)),
         }
@@ -214,9 +208,9 @@ pub fn list(store: &Path) -> Result<Found, LiveError> {
     Ok(found)
 }
 
-/// Whether somebody lives by this lock. A shared lock is asked for and let go at once, so that no run waits for us.
-fn is_held(lock: &Path) -> bool {
-    File::open(lock).is_ok_and(|file| matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
+/// Whether somebody lives by this card. A shared lock is asked for and let go at once, so that no run waits for us.
+fn is_held(card: &Path) -> bool {
+    File::open(card).is_ok_and(|file| matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
 }
 
 /// Finds the processes of each, and leaves out whose PID 1 is gone: those are collecting what is left.
@@ -310,7 +304,7 @@ fn is_meant(id: &str, typed: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sandbox::scratch::{self, Scratch};
+    use crate::sandbox::scratch;
 
     fn announced(store: &Path, id: &str, init: i32) -> Scratch {
         let scratch = Scratch::make(store, id).unwrap();
@@ -327,7 +321,7 @@ mod tests {
             landlock: None,
             groups: Vec::new(),
         };
-        announce(&scratch.path(), announcement);
+        announce(&scratch, announcement);
         scratch
     }
 
@@ -369,7 +363,7 @@ mod tests {
         assert!(ids(store.path()).is_empty(), "nobody holds the lock");
 
         let scratch = announced(store.path(), "reused", pid);
-        let path = scratch.path().join(NAME);
+        let path = scratch.path().join(CARD);
         let mut entry: Entry = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         entry.init.start -= 1;
         fs::write(&path, serde_json::to_vec(&entry).unwrap()).unwrap();

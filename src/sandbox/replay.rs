@@ -152,17 +152,14 @@ fn failed(
     error: SandboxError,
     clock: &mut Phases,
 ) -> Outcome {
-    clock.phase("record");
     let message = Some(error.to_string());
-    let record = Record {
+    let mut record = Record {
         duration_us: clock.elapsed_us(),
         exit: Exit { code: error.exit_code(), signal: None, reason: "failed".to_owned(), error: message },
-        phases: clock.finish(),
         cache: origin(known),
         ..blank(job, id, started)
     };
-    let mut notes = Vec::new();
-    write(job, &record, &mut notes);
+    let notes = Vec::from_iter(write(job, &mut record, clock));
     Outcome { record, origin: None, notes, made: Vec::new(), failure: Some(error), reraise: None }
 }
 
@@ -190,23 +187,21 @@ fn outcome(
     outputs: Vec<Output>,
     clock: &mut Phases,
 ) -> Outcome {
-    clock.phase("record");
     let age = Duration::from_secs(started.duration_since(computed(known)).unwrap_or_default().as_secs());
     let saved = Duration::from_millis(u64::try_from(known.took.as_millis()).unwrap_or(u64::MAX));
     let [age, saved] = [age, saved].map(|time| humantime::format_duration(time).to_string());
     let mut notes = vec![format!("cached, {age} old, {saved} saved")];
     let made = if delivery == Delivery::Store { made(&outputs) } else { Vec::new() };
     let of = |digest: &Digest| Stream { bytes: digest.size, sha256: digest.hex() };
-    let record = Record {
+    let mut record = Record {
         duration_us: clock.elapsed_us(),
         exit: Exit { code: known.exit_code, signal: None, reason: Exit::EXITED.to_owned(), error: None },
         stdout: of(&known.stdout),
         stderr: of(&known.stderr),
         outputs,
-        phases: clock.finish(),
         cache: origin(known),
         ..blank(job, id, started)
     };
-    write(job, &record, &mut notes);
+    notes.extend(write(job, &mut record, clock));
     Outcome { record, origin: None, notes, made, failure: None, reraise: None }
 }

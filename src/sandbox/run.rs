@@ -25,7 +25,7 @@ use crate::pool::client::Asked;
 use crate::record::{self, Output, Record};
 use crate::store::records;
 use crate::sys::event::Signals;
-use crate::sys::process;
+use crate::sys::{process, thread};
 
 /// Runs what was prepared, or replays what it came to before.
 ///
@@ -144,52 +144,53 @@ fn execute(
     }
     let keepable = keepable.and_then(|()| cache::keep(job, &mut run, &id, (started, took)));
     drop(keeping);
-    clock.phase("clean-up");
+    clock.phase("teardown");
     (run.root, run.upper) = (None, None);
     let mut notes = run.notes();
-    let mut kept = None;
-    if options.keep {
-        let path = scratch.keep()?;
-        notes.push(format!("the scratch directory is kept: {}", path.display()));
-        kept = Some(path);
-    } else if let Err(error) = scratch.remove() {
-        // The run is over and stands; the next one sweeps again.
-        notes.push(warning(&error));
-    }
+    let kept = options.keep.then(|| scratch.keep()).transpose()?;
+    notes.extend(kept.as_ref().map(|path| format!("the scratch directory is kept: {}", path.display())));
     if let Some(reason) = keepable.as_ref().err().filter(|reason| reason.is_trouble()) {
         notes.push(format!("warning: the result is not kept: {reason}"));
     }
-    clock.phase("teardown");
-    let usage = run.wait();
-    clock.phase("record");
     let made = if options.delivery == Delivery::Store { made(&run.outputs) } else { Vec::new() };
-    let record = Record {
-        duration_us: clock.elapsed_us(),
-        exit: run.exit,
-        net_namespace: origin.word().to_owned(),
-        connections: traffic.connections,
-        connections_omitted: traffic.connections_omitted,
-        blocked: traffic.blocked,
-        blocked_omitted: traffic.blocked_omitted,
-        limit: run.hit.map(record::Limit::from),
-        usage,
-        stdout: run.stdout,
-        stderr: run.stderr,
-        outputs: run.outputs,
-        undeclared: run.undeclared,
-        enforced: run.enforced,
-        phases: clock.finish(),
-        steps: steps.map(|steps| steps.read(&prepared.plan, clock)).unwrap_or_default(),
-        kept: kept.map(|path| path.display().to_string()),
-        cache: record::Cache {
-            state: if looked_up { record::Cache::MISS } else { record::Cache::OFF }.to_owned(),
-            reason: keepable.err().map(|reason| reason.to_string()),
-            ..record::Cache::default()
-        },
-        ..blank(job, id, started)
-    };
-    write(job, &record, &mut notes);
-    Ok(Outcome { record, origin: Some(origin), notes, made, failure: run.failure, reraise: run.reraise })
+    let (failure, reraise) = (run.failure.take(), run.reraise);
+    // A disk may take its time to free what the directory had; the rest is done meanwhile.
+    let remove = || if options.keep { Ok(()) } else { scratch.remove() };
+    let (removed, (mut record, written)) = thread::both("sbx-scratch", remove, || {
+        let usage = run.wait();
+        let mut record = Record {
+            duration_us: clock.elapsed_us(),
+            exit: run.exit,
+            net_namespace: origin.word().to_owned(),
+            connections: traffic.connections,
+            connections_omitted: traffic.connections_omitted,
+            blocked: traffic.blocked,
+            blocked_omitted: traffic.blocked_omitted,
+            limit: run.hit.map(record::Limit::from),
+            usage,
+            stdout: run.stdout,
+            stderr: run.stderr,
+            outputs: run.outputs,
+            undeclared: run.undeclared,
+            enforced: run.enforced,
+            steps: steps.map(|steps| steps.read(&prepared.plan, clock)).unwrap_or_default(),
+            kept: kept.map(|path| path.display().to_string()),
+            cache: record::Cache {
+                state: if looked_up { record::Cache::MISS } else { record::Cache::OFF }.to_owned(),
+                reason: keepable.err().map(|reason| reason.to_string()),
+                ..record::Cache::default()
+            },
+            ..blank(job, id.clone(), started)
+        };
+        let written = write(job, &mut record, clock);
+        clock.phase("clean-up");
+        (record, written)
+    });
+    record.phases = clock.finish();
+    notes.extend(written);
+    // The run is over and stands; the next one sweeps again.
+    notes.extend(removed.err().map(|error| warning(&error)));
+    Ok(Outcome { record, origin: Some(origin), notes, made, failure, reraise })
 }
 
 fn warning(error: &dyn std::error::Error) -> String {
@@ -232,12 +233,16 @@ pub(super) fn blank(job: Job<'_>, id: String, started: SystemTime) -> Record {
     }
 }
 
-/// Keeps the record, and the messages that its action stands for. The run is over and stands without them.
-pub(super) fn write(job: Job<'_>, record: &Record, notes: &mut Vec<String>) {
+/// Keeps the record, which says how long everything before took, and afterwards how long this took too; and the messages
+/// that its action stands for. A note if that fails: the run is over and stands without them.
+pub(super) fn write(job: Job<'_>, record: &mut Record, clock: &mut Phases) -> Option<String> {
     let Job { store, request, prepared } = job;
+    record.phases = clock.finish();
+    clock.phase("record");
     let messages = cache::keep_messages(store, prepared).err().map(|error| warning(&error));
     let written = records::write(store.path(), request.project().as_str(), record).err().map(|error| warning(&error));
-    notes.extend(messages.or(written));
+    record.phases = clock.finish();
+    messages.or(written)
 }
 
 /// What a launch is made of.
@@ -316,7 +321,7 @@ fn announce(launch: &Launch<'_>, init: i32) {
         landlock: plan.landlock(),
         groups: launch.group.map(Living::paths).unwrap_or_default(),
     };
-    live::announce(&launch.scratch.path(), announcement);
+    live::announce(launch.scratch, announcement);
 }
 
 /// The command's ends of its streams, and the relays that carry them.

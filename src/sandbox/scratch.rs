@@ -1,16 +1,18 @@
 //! The scratch directory of one run: the overlay's upper layer and its work directory. In the sandbox's own mount namespace the
-//! root is mounted over it: each directory less is one less to remove, which on a disk is dear.
+//! root is mounted over it: each name less is one less to make and to remove, which on a disk is dear.
 //!
-//! `scratch/ID` belongs to the living process that holds a lock on `scratch/ID.lock`. A lock that nobody holds marks
-//! what a killed sbx left behind; the next run sweeps it.
+//! `scratch/ID` belongs to the living process that holds a lock on the [`CARD`] in it, the first that is made there and the last
+//! that is removed. A card that nobody holds marks what a killed sbx left behind; the next run sweeps it.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::live;
 use crate::sys::beneath;
+
+/// The file by which a run lives, and on which it says what it is.
+pub const CARD: &str = "run.json";
 
 /// Scratch directories can't be made or removed.
 #[derive(Debug, thiserror::Error)]
@@ -26,41 +28,56 @@ fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Scratch
     move |source| ScratchError { doing, path, source }
 }
 
-/// The scratch directory of a living run; removed when the run is done with it.
+/// The scratch directory of a living run.
 #[derive(Debug)]
 pub struct Scratch {
     all: PathBuf,
     name: String,
-    _lock: File,
+    /// Locked.
+    card: File,
 }
 
 impl Scratch {
-    /// Makes one, named by the run's id, empty.
+    /// Makes one, named by the run's id, empty but for the card.
     ///
     /// # Errors
     /// When it can't be written.
     pub fn make(store: &Path, run: &str) -> Result<Self, ScratchError> {
         let all = store.join("scratch");
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&all).map_err(failed("make", &all))?;
-        let lock_path = all.join(format!("{run}.lock"));
-        // The lock exists and is held before the directory does, so that no sweep ever takes a directory half made.
-        let lock = loop {
-            let lock = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&lock_path)
-                .map_err(failed("make", &lock_path))?;
-            lock.lock().map_err(failed("lock", &lock_path))?;
-            // A sweep that came between the two has taken the name away.
-            if names(&lock_path, &lock) {
-                break lock;
-            }
+        let (path, name) = (all.join(run), run.to_owned());
+        let card_path = path.join(CARD);
+        let private = || {
+            let mut builder = fs::DirBuilder::new();
+            builder.mode(0o700);
+            builder
         };
-        let scratch = Self { all, name: run.to_owned(), _lock: lock };
-        let path = scratch.path();
-        fs::DirBuilder::new().mode(0o700).create(&path).map_err(failed("make", &path))?;
-        Ok(scratch)
+        loop {
+            match private().create(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    private().recursive(true).create(&all).map_err(failed("make", &all))?;
+                    continue;
+                }
+                made => made.map_err(failed("make", &path))?,
+            }
+            let card = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&card_path) {
+                // A sweep has taken the directory, which was still empty.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                card => card.map_err(failed("make", &card_path))?,
+            };
+            card.lock().map_err(failed("lock", &card_path))?;
+            // One that came between the two has taken both.
+            if names(&card_path, &card) {
+                return Ok(Self { all, name, card });
+            }
+        }
+    }
+
+    /// Writes on the card what others may know of the run.
+    ///
+    /// # Errors
+    /// As write(2).
+    pub fn announce(&self, text: &[u8]) -> io::Result<()> {
+        (&self.card).write_all(text)
     }
 
     /// Its path.
@@ -77,7 +94,7 @@ impl Scratch {
     ///
     /// # Errors
     /// When something of it can't be removed; the next sweep tries again.
-    pub fn remove(self) -> Result<(), ScratchError> {
+    pub fn remove(&self) -> Result<(), ScratchError> {
         remove(&self.all, &self.name)
     }
 
@@ -85,31 +102,42 @@ impl Scratch {
     ///
     /// # Errors
     /// When it can't be moved out of the sweep's way.
-    pub fn keep(self) -> Result<PathBuf, ScratchError> {
-        // Only the upper layer is of use; the kernel's own directories in the other are closed even to their owner.
-        let directory = File::open(self.path()).map_err(failed("open", &self.path()))?;
-        for name in ["work", live::NAME] {
+    pub fn keep(&self) -> Result<PathBuf, ScratchError> {
+        let remove = |place: &Path, name: &str| {
+            let directory = File::open(place).map_err(failed("open", place))?;
             beneath::remove_tree(&directory, name.as_ref())
-                .map_err(|error| failed("remove", &self.path().join(&error.path))(error.source))?;
-        }
+                .map_err(|error| failed("remove", &place.join(&error.path))(error.source))
+        };
+        // Only the upper layer is of use; the kernel's own directories in the other are closed even to their owner.
+        remove(&self.path(), "work")?;
         let kept = self.all.with_file_name("kept-scratch");
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&kept).map_err(failed("make", &kept))?;
         let to = kept.join(&self.name);
         fs::rename(self.path(), &to).map_err(failed("move", &self.path()))?;
-        let lock = self.all.join(format!("{}.lock", self.name));
-        fs::remove_file(&lock).map_err(failed("remove", &lock))?;
+        remove(&to, CARD)?;
         Ok(to)
     }
 }
 
 fn remove(all: &Path, name: &str) -> Result<(), ScratchError> {
-    let directory = File::open(all).map_err(failed("open", all))?;
-    beneath::remove_tree(&directory, name.as_ref())
-        .map_err(|error| failed("remove", &all.join(&error.path))(error.source))?;
-    let lock = all.join(format!("{name}.lock"));
-    match fs::remove_file(&lock) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &lock)(error)),
-        _ => Ok(()),
+    let path = all.join(name);
+    let directory = File::open(&path).map_err(failed("open", &path))?;
+    for place in beneath::list(&directory).map_err(failed("list", &path))? {
+        if place != CARD {
+            beneath::remove_tree(&directory, &place)
+                .map_err(|error| failed("remove", &path.join(&error.path))(error.source))?;
+        }
+    }
+    // Between the two a sweep may come, to which an empty directory is nobody's.
+    let card = path.join(CARD);
+    absent_is_fine(fs::remove_file(&card)).map_err(failed("remove", &card))?;
+    absent_is_fine(fs::remove_dir(&path)).map_err(failed("remove", &path))
+}
+
+fn absent_is_fine(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 
@@ -118,21 +146,22 @@ pub fn sweep(store: &Path) {
     let all = store.join("scratch");
     let Ok(entries) = fs::read_dir(&all) else { return };
     for entry in entries.flatten() {
-        let name = entry.file_name();
-        let Some(name) = name.to_str() else { continue };
-        let Some(run) = name.strip_suffix(".lock") else {
-            // A lock is made before its directory and removed after it: without one, nobody lives here.
-            if !all.join(format!("{name}.lock")).exists() {
-                let _ = remove(&all, name);
-            }
-            continue;
-        };
         let path = entry.path();
-        let Ok(lock) = OpenOptions::new().write(true).open(&path) else { continue };
-        // Whoever removed the lock's name meanwhile owns what is there now under that name.
-        if lock.try_lock().is_ok() && names(&path, &lock) {
-            let _ = remove(&all, run);
+        let card_path = path.join(CARD);
+        let card = match OpenOptions::new().write(true).open(&card_path) {
+            // Whoever removed the card meanwhile owns what is there now under its name.
+            Ok(card) if card.try_lock().is_ok() && names(&card_path, &card) => Some(card),
+            Ok(_) => continue,
+            // Without a card nobody lives here. Who is about to make one in a directory that goes while it is empty makes
+            // that again.
+            Err(_) if fs::remove_dir(&path).is_ok() || card_path.exists() => continue,
+            Err(_) => None,
+        };
+        if let Some(name) = entry.file_name().to_str() {
+            let _ = remove(&all, name);
         }
+        // Until now it was held: whoever waits for it sees that it has no name any more.
+        drop(card);
     }
 }
 
@@ -155,11 +184,13 @@ mod tests {
         let dead_path = dead.path();
         drop(dead);
         let nameless = Scratch::make(store.path(), "nameless").unwrap();
-        fs::remove_file(store.path().join("scratch/nameless.lock")).unwrap();
+        fs::remove_file(nameless.path().join(CARD)).unwrap();
+        fs::write(nameless.path().join("junk"), "x").unwrap();
+        fs::create_dir(store.path().join("scratch/empty")).unwrap();
         sweep(store.path());
         assert!(!dead_path.exists());
         assert!(!nameless.path().exists());
-        assert!(!store.path().join("scratch/dead.lock").exists());
+        assert!(!store.path().join("scratch/empty").exists());
         assert!(living.path().exists());
         living.remove().unwrap();
         assert_eq!(fs::read_dir(store.path().join("scratch")).unwrap().count(), 0);
@@ -177,7 +208,7 @@ mod tests {
                             let scratch = Scratch::make(store, &format!("{maker}-{run}")).unwrap();
                             sweep(store);
                             assert!(scratch.path().exists());
-                            assert!(store.join(format!("{}.lock", scratch.relative())).exists());
+                            assert!(scratch.path().join(CARD).exists());
                             scratch.remove().unwrap();
                         }
                     })

@@ -101,10 +101,22 @@ fn write_file(directory: &Path, path: &Path, record: &Record) -> io::Result<()> 
     Ok(())
 }
 
+/// Drops the oldest records and what killed writers left.
 fn drop_old(directory: &Path) -> io::Result<()> {
-    let records = records(directory)?;
-    let old = records.iter().rev().skip(KEPT);
-    for path in old.chain(&abandoned(directory)?) {
+    let (mut paths, mut old) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let is_temporary = entry.file_name().as_encoded_bytes().starts_with(TEMPORARY.as_bytes());
+        let age = || entry.metadata().and_then(|data| data.modified()).ok()?.elapsed().ok();
+        if is_temporary && age().is_some_and(|age| age > ABANDONED) {
+            old.push(entry.path());
+        } else if is_record(&entry.path()) {
+            paths.push(entry.path());
+        }
+    }
+    paths.sort_unstable();
+    paths.truncate(paths.len().saturating_sub(KEPT));
+    for path in old.iter().chain(&paths) {
         match fs::remove_file(path) {
             // Another run drops the same ones.
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -114,12 +126,16 @@ fn drop_old(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
+fn is_record(path: &Path) -> bool {
+    path.extension() == Some(OsStr::new(SUFFIX))
+}
+
 /// The records of a project, oldest first.
 fn records(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        if path.extension() == Some(OsStr::new(SUFFIX)) {
+        if is_record(&path) {
             paths.push(path);
         }
     }
@@ -164,20 +180,6 @@ pub fn find_id(store: &Path, is_meant: impl Fn(&str) -> bool) -> Option<String> 
         is_meant(id).then(|| id.to_owned())
     });
     ids.max()
-}
-
-/// Temporary files of killed writers.
-fn abandoned(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let is_temporary = entry.file_name().as_encoded_bytes().starts_with(TEMPORARY.as_bytes());
-        let age = || entry.metadata().and_then(|data| data.modified()).ok()?.elapsed().ok();
-        if is_temporary && age().is_some_and(|age| age > ABANDONED) {
-            paths.push(entry.path());
-        }
-    }
-    Ok(paths)
 }
 
 /// Only to learn the version of what may have any other form.

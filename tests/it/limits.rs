@@ -48,7 +48,7 @@ fn staying(project: &Project) -> Live {
     live.wait_for_line("up");
     eventually("the run tells of itself", || {
         let scratch = fs::read_dir(project.beside("cache/scratch")).into_iter().flatten().flatten();
-        scratch.into_iter().any(|entry| entry.path().join("run.json").exists())
+        scratch.into_iter().any(|entry| fs::metadata(entry.path().join("run.json")).is_ok_and(|card| card.len() > 0))
     });
     live
 }

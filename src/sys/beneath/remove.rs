@@ -2,13 +2,17 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::AtFlags;
+use rustix::fs::{AtFlags, Dir, FileType};
 use rustix::io::Errno;
 
-use super::{list, open_hostile_directory, remove_directory};
+use super::{open_hostile_directory, remove_directory};
+
+/// How many directories are held one within the other, below the one to be removed.
+const DEPTH: usize = 16;
 
 /// A tree could not be removed whole.
 #[derive(Debug, thiserror::Error)]
@@ -23,32 +27,29 @@ pub struct RemoveError {
 /// Removes `name` in `directory` with all below it, whatever a command made there: links are removed and not followed,
 /// directories that are closed to their owner are opened up, mounts are not crossed. A missing name is fine.
 ///
-/// However deep the tree, this uses three descriptors and no stack: the directories of the second level are moved up to
-/// the first until there are none.
+/// However deep the tree, this holds few descriptors: what lies deeper than [`DEPTH`] moves up until nothing does.
 ///
 /// # Errors
 /// The first obstacle; what other directories hold is removed all the same.
 pub fn remove_tree(directory: impl AsFd, name: &OsStr) -> Result<(), RemoveError> {
     let directory = directory.as_fd();
-    let failed = |path: &Path, source| RemoveError { path: path.to_owned(), source };
     let base = PathBuf::from(name);
-    match unlink(directory, name).map_err(|source| failed(&base, source))? {
-        Unlinked::Gone => return Ok(()),
-        Unlinked::Directory => {}
-    }
-    let top = match open_hostile_directory(directory, &base) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other.map_err(|source| failed(&base, source))?,
+    let failed = |path: &Path, source| RemoveError { path: path.to_owned(), source };
+    let top = match unlink(directory, name).and_then(|unlinked| open(directory, name, unlinked)) {
+        Ok(None) => return Ok(()),
+        Ok(Some(top)) => top,
+        Err(source) => return Err(failed(&base, source)),
     };
     let mut spare_names = (0u64..).map(|number| OsString::from(number.to_string()));
     loop {
-        let names = list(&top).map_err(|source| failed(&base, source))?;
-        if names.is_empty() {
+        let Contents { held, entries } = Contents::of(&top).map_err(|source| failed(&base, source))?;
+        if entries.is_empty() {
             break;
         }
+        let top = held.fd().map_err(|error| failed(&base, error.into()))?;
         let mut obstacle = None;
-        for child in names {
-            if let Err(source) = remove_flattening(top.as_fd(), &child, &mut spare_names) {
+        for (child, kind) in entries {
+            if let Err(source) = remove_entry(top, top, &child, kind, DEPTH, &mut spare_names) {
                 obstacle.get_or_insert_with(|| failed(&base.join(&child), source));
             }
         }
@@ -59,25 +60,61 @@ pub fn remove_tree(directory: impl AsFd, name: &OsStr) -> Result<(), RemoveError
     absent_is_fine(remove_directory(directory, name)).map_err(|source| failed(&base, source))
 }
 
-/// Removes `child` of `top`; the directories in it become children of `top`.
-fn remove_flattening(
+/// What a directory held when it was read.
+struct Contents {
+    held: Dir,
+    entries: Vec<(OsString, FileType)>,
+}
+
+impl Contents {
+    fn of(directory: impl AsFd) -> io::Result<Self> {
+        Self::read(Dir::read_from(directory)?)
+    }
+
+    fn read(mut held: Dir) -> io::Result<Self> {
+        let mut entries = Vec::new();
+        while let Some(entry) = held.read() {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                entries.push((OsString::from_vec(name.to_vec()), entry.file_type()));
+            }
+        }
+        Ok(Self { held, entries })
+    }
+}
+
+/// Removes `name` of `parent`; the directories `depth` levels below it become children of `top`.
+fn remove_entry(
     top: BorrowedFd<'_>,
-    child: &OsStr,
+    parent: BorrowedFd<'_>,
+    name: &OsStr,
+    kind: FileType,
+    depth: usize,
     spare_names: &mut impl Iterator<Item = OsString>,
 ) -> io::Result<()> {
-    if matches!(unlink(top, child)?, Unlinked::Gone) {
-        return Ok(());
+    // Where the file system does not tell the kind, the kernel knows.
+    let unlinked = if kind == FileType::Directory { Unlinked::Directory } else { unlink(parent, name)? };
+    if depth == 0 && matches!(unlinked, Unlinked::Directory) {
+        return move_up(parent, name, top, spare_names);
     }
-    let inside = match open_hostile_directory(top, child) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other?,
-    };
-    for name in list(&inside)? {
-        if matches!(unlink(inside.as_fd(), &name)?, Unlinked::Directory) {
-            move_up(inside.as_fd(), &name, top, spare_names)?;
-        }
+    let Some(inside) = open(parent, name, unlinked)? else { return Ok(()) };
+    let Contents { held, entries } = Contents::read(Dir::new(inside)?)?;
+    for (child, kind) in entries {
+        remove_entry(top, held.fd()?, &child, kind, depth - 1, spare_names)?;
     }
-    absent_is_fine(remove_directory(top, child))
+    absent_is_fine(remove_directory(parent, name))
+}
+
+/// Opens what is still to be emptied; `None` when there is nothing.
+fn open(parent: BorrowedFd<'_>, name: &OsStr, unlinked: Unlinked) -> io::Result<Option<OwnedFd>> {
+    if matches!(unlinked, Unlinked::Gone) {
+        return Ok(None);
+    }
+    match open_hostile_directory(parent, name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
 }
 
 fn move_up(

@@ -1,0 +1,10 @@
+//! Takes the unwinder into the binary: to load the shared one takes as long as to make a pid namespace.
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    let is_gnu = std::env::var("CARGO_CFG_TARGET_ENV").is_ok_and(|environment| environment == "gnu");
+    if is_gnu {
+        // Whole, for what refers to it stands later on the linker's line.
+        println!("cargo:rustc-link-lib=static:+whole-archive,-bundle=gcc_eh");
+    }
+}
