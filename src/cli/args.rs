@@ -488,7 +488,9 @@ mod tests {
             assert_eq!(RunAlone::parse_from_words(&words), Arguments::try_parse_from(&words).ok(), "{line}");
             assert!(RunAlone::parse_from_words(&words).is_some(), "{line}");
         }
-        for line in ["sbx", "sbx run --help", "sbx run --frobnicate", "sbx -q run make", "sbx run -q -v make", "sbx check"] {
+        for line in
+            ["sbx", "sbx run --help", "sbx run --frobnicate", "sbx -q run make", "sbx run -q -v make", "sbx check"]
+        {
             let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
             assert!(RunAlone::parse_from_words(&words).is_none(), "{line}");
         }

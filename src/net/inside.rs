@@ -14,7 +14,7 @@ use crate::plan::network::{OWN_V4, OWN_V6};
 use crate::sys::clone::{self, exit_now};
 use crate::sys::errno::{Call, CallError, Errno};
 use crate::sys::event::{self, Interest};
-use crate::sys::inside::{self, Kind};
+use crate::sys::inside::{self, Kind, Refusals};
 use crate::sys::{fdpass, netlink, ns, process};
 
 /// What the maker is asked for.
@@ -24,8 +24,8 @@ enum Order {
     Bound(Kind, SocketAddr),
     /// A socket that is neither bound nor connected; whether it is IPv6's.
     Plain(Kind, bool),
-    /// A packet socket that sees refusals; whether those of IPv6.
-    Refusals(bool),
+    /// A socket that sees refusals.
+    Refusals(Refusals),
 }
 
 /// The size of an order, in bytes.
@@ -50,7 +50,7 @@ impl Order {
                 }
             }
             Self::Plain(kind, v6) => bytes[..2].copy_from_slice(&[code(kind), v6.into()]),
-            Self::Refusals(v6) => bytes[..2].copy_from_slice(&[4, v6.into()]),
+            Self::Refusals(kind) => bytes[..2].copy_from_slice(&[4, kind as u8]),
         }
         bytes
     }
@@ -69,7 +69,7 @@ impl Order {
                 };
                 Self::Bound(kind, SocketAddr::new(address, u16::from_le_bytes([bytes[2], bytes[3]])))
             }
-            4 => Self::Refusals(v6),
+            4 => Self::Refusals(*Refusals::ALL.get(usize::from(bytes[1]))?),
             _ => return None,
         })
     }
@@ -78,7 +78,7 @@ impl Order {
         match self {
             Self::Bound(kind, at) => inside::bound(kind, at),
             Self::Plain(kind, v6) => inside::socket(kind, v6),
-            Self::Refusals(v6) => inside::refusals(v6),
+            Self::Refusals(kind) => inside::refusals(kind),
         }
     }
 }
@@ -177,8 +177,8 @@ impl Inside for Maker {
         self.order(Order::Plain(Kind::Udp, v6))
     }
 
-    fn refusals(&mut self) -> io::Result<[OwnedFd; 2]> {
-        Ok([self.order(Order::Refusals(false))?, self.order(Order::Refusals(true))?])
+    fn refusals(&mut self, kind: Refusals) -> io::Result<OwnedFd> {
+        self.order(Order::Refusals(kind))
     }
 }
 
@@ -243,8 +243,8 @@ mod tests {
             Order::Bound(Kind::Udp, "[2001:2::101]:53".parse().unwrap()),
             Order::Plain(Kind::Tcp, true),
             Order::Plain(Kind::Udp, false),
-            Order::Refusals(false),
-            Order::Refusals(true),
+            Order::Refusals(Refusals::TcpV4),
+            Order::Refusals(Refusals::IcmpV6),
         ] {
             assert_eq!(Order::decode(&order.encode()), Some(order));
         }

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 
 use crate::config::rules::{Protocol, Publish};
 use crate::record::{Blocked, Connection};
+use crate::sys::inside::Refusals;
 
 mod answers;
 mod dns;
@@ -54,13 +55,12 @@ pub trait Inside: Send {
     /// As socket(2).
     fn socket_udp(&mut self, v6: bool) -> io::Result<OwnedFd>;
 
-    /// Two packet sockets without link headers (`SOCK_DGRAM`), for IPv4 and IPv6, that receive what tells a program of a
-    /// refusal: TCP's RST+ACK with sequence number 0 and ICMP's "port unreachable", except from and about 127.0.0.0/8
-    /// and ::1.
+    /// A raw socket that receives what tells a program of a refusal of this kind: TCP's RST+ACK with sequence number 0 or
+    /// ICMP's "port unreachable", except from and about 127.0.0.0/8 and ::1.
     ///
     /// # Errors
-    /// As packet(7).
-    fn refusals(&mut self) -> io::Result<[OwnedFd; 2]>;
+    /// As raw(7).
+    fn refusals(&mut self, kind: Refusals) -> io::Result<OwnedFd>;
 }
 
 /// Something to tell the user at once; each distinct thing comes once.

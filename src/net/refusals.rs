@@ -6,6 +6,7 @@ use std::os::fd::BorrowedFd;
 
 use crate::config::rules::Protocol;
 use crate::sys::datagram;
+use crate::sys::inside::Refusals;
 
 use super::ledger::Refusal;
 use super::policy;
@@ -13,24 +14,18 @@ use super::relay::Engine;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
-const ICMP: u8 = 1;
-const ICMP_V6: u8 = 58;
 /// Packets that are read before others have their turn.
 const AT_ONCE: usize = 64;
 
-/// Reads what is there. A packet socket with an error, or with none left, is silent.
-pub(super) fn ready(socket: BorrowedFd<'_>, engine: &mut Engine) -> bool {
+/// Reads what is there. A socket with an error, or with none left, is silent.
+pub(super) fn ready(socket: BorrowedFd<'_>, kind: Refusals, engine: &mut Engine) -> bool {
     // Headers are enough: a reset, or an ICMP message with the headers of what it answers.
     let mut packet = [0; 256];
     for _ in 0..AT_ONCE {
-        match datagram::receive_packet(socket, &mut packet) {
-            Ok(Some(length)) => {
-                if let Some((protocol, to)) = packet.get(..length.min(packet.len())).and_then(refused) {
-                    note(engine, protocol, to);
-                }
-            }
-            Ok(None) => {}
-            Err(_) => break,
+        let Ok(got) = datagram::receive(socket, &mut packet) else { break };
+        let bytes = &packet[..got.length.min(packet.len())];
+        if let Some((protocol, to)) = refused(kind, got.from.ip(), bytes) {
+            note(engine, protocol, to);
         }
     }
     true
@@ -52,19 +47,22 @@ fn note(engine: &mut Engine, protocol: Protocol, to: SocketAddr) {
     }
 }
 
-/// What a packet says was refused: the address and port that somebody tried to reach.
-fn refused(packet: &[u8]) -> Option<(Protocol, SocketAddr)> {
-    let outer = Ip::read(packet)?;
-    match outer.protocol {
+/// What a packet from an address says was refused: the address and port that somebody tried to reach.
+fn refused(kind: Refusals, from: IpAddr, packet: &[u8]) -> Option<(Protocol, SocketAddr)> {
+    let (from, body) = match kind {
+        Refusals::TcpV4 | Refusals::IcmpV4 => Ip::read(packet).map(|outer| (outer.from, outer.body))?,
+        Refusals::TcpV6 | Refusals::IcmpV6 => (from, packet),
+    };
+    match kind {
         // A reset comes from where the connection was to go.
-        TCP => {
-            let flags = *outer.body.get(13)?;
-            (flags & 0x04 != 0).then_some((Protocol::Tcp, SocketAddr::new(outer.from, port(outer.body, 0)?)))
+        Refusals::TcpV4 | Refusals::TcpV6 => {
+            let flags = *body.get(13)?;
+            (flags & 0x04 != 0).then_some((Protocol::Tcp, SocketAddr::new(from, port(body, 0)?)))
         }
         // "Port unreachable" carries the beginning of the datagram that it answers.
-        ICMP if outer.body.starts_with(&[3, 3]) => unreachable(outer.body),
-        ICMP_V6 if outer.body.starts_with(&[1, 4]) => unreachable(outer.body),
-        _ => None,
+        Refusals::IcmpV4 if body.starts_with(&[3, 3]) => unreachable(body),
+        Refusals::IcmpV6 if body.starts_with(&[1, 4]) => unreachable(body),
+        Refusals::IcmpV4 | Refusals::IcmpV6 => None,
     }
 }
 
@@ -145,13 +143,16 @@ mod tests {
 
     #[test]
     fn a_reset_tells_where_the_connection_was_to_go() {
+        let (from_v4, from_v6) = ("192.0.2.7".parse().unwrap(), "2001:db8::7".parse().unwrap());
         let packet = v4(TCP, [192, 0, 2, 7], [127, 0, 0, 1], &RESET);
-        assert_eq!(refused(&packet), Some((Protocol::Tcp, "192.0.2.7:22".parse().unwrap())));
-        let packet = v6(TCP, "2001:db8::7", "::1", &RESET);
-        assert_eq!(refused(&packet), Some((Protocol::Tcp, "[2001:db8::7]:22".parse().unwrap())));
+        let told = refused(Refusals::TcpV4, from_v4, &packet);
+        assert_eq!(told, Some((Protocol::Tcp, "192.0.2.7:22".parse().unwrap())));
+        let told = refused(Refusals::TcpV6, from_v6, &RESET);
+        assert_eq!(told, Some((Protocol::Tcp, "[2001:db8::7]:22".parse().unwrap())));
         let mut other = RESET;
         other[13] = 0x12;
-        assert_eq!(refused(&v4(TCP, [192, 0, 2, 7], [127, 0, 0, 1], &other)), None);
+        assert_eq!(refused(Refusals::TcpV4, from_v4, &v4(TCP, [192, 0, 2, 7], [127, 0, 0, 1], &other)), None);
+        assert_eq!(refused(Refusals::TcpV6, from_v6, &other), None);
     }
 
     #[test]
@@ -159,16 +160,19 @@ mod tests {
         let datagram = [200, 1, 1, 187, 0, 8, 0, 0];
         let mut icmp = vec![3, 3, 0, 0, 0, 0, 0, 0];
         icmp.extend(v4(UDP, [127, 0, 0, 1], [192, 0, 2, 7], &datagram));
-        let packet = v4(ICMP, [192, 0, 2, 7], [127, 0, 0, 1], &icmp);
-        assert_eq!(refused(&packet), Some((Protocol::Udp, "192.0.2.7:443".parse().unwrap())));
+        // Who says so does not matter here.
+        let from = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let packet = v4(1, [192, 0, 2, 7], [127, 0, 0, 1], &icmp);
+        let told = refused(Refusals::IcmpV4, from, &packet);
+        assert_eq!(told, Some((Protocol::Udp, "192.0.2.7:443".parse().unwrap())));
         icmp[1] = 1;
-        assert_eq!(refused(&v4(ICMP, [192, 0, 2, 7], [127, 0, 0, 1], &icmp)), None);
+        assert_eq!(refused(Refusals::IcmpV4, from, &v4(1, [192, 0, 2, 7], [127, 0, 0, 1], &icmp)), None);
         let mut icmp = vec![1, 4, 0, 0, 0, 0, 0, 0];
         icmp.extend(v6(UDP, "::1", "2001:db8::7", &datagram));
-        let packet = v6(ICMP_V6, "2001:db8::7", "::1", &icmp);
-        assert_eq!(refused(&packet), Some((Protocol::Udp, "[2001:db8::7]:443".parse().unwrap())));
-        for length in 0..packet.len() - 4 {
-            assert_eq!(refused(&packet[..length]), None);
+        let told = refused(Refusals::IcmpV6, from, &icmp);
+        assert_eq!(told, Some((Protocol::Udp, "[2001:db8::7]:443".parse().unwrap())));
+        for length in 0..icmp.len() - 4 {
+            assert_eq!(refused(Refusals::IcmpV6, from, &icmp[..length]), None);
         }
     }
 
@@ -177,19 +181,24 @@ mod tests {
         fn hostile_packets_do_no_harm(
             bytes in prop::collection::vec(any::<u8>(), 0..120), protocol in any::<u8>(), first in any::<u8>()
         ) {
-            refused(&bytes);
-            refused(&v4(protocol, [1, 2, 3, 4], [4, 3, 2, 1], &bytes));
-            for protocol in [TCP, UDP, ICMP, ICMP_V6] {
+            let from = IpAddr::V6(Ipv6Addr::LOCALHOST);
+            let all = |packet: &[u8]| {
+                for kind in Refusals::ALL {
+                    refused(kind, from, packet);
+                }
+            };
+            all(&bytes);
+            for protocol in [protocol, TCP, UDP] {
                 let mut packet = v4(protocol, [1, 2, 3, 4], [4, 3, 2, 1], &bytes);
                 packet[0] = first;
-                refused(&packet);
-                refused(&v6(protocol, "::1", "::2", &bytes));
+                all(&packet);
+                all(&v6(protocol, "::1", "::2", &bytes));
                 for kind in [[3, 3], [1, 4]] {
                     let mut icmp = kind.to_vec();
                     icmp.extend_from_slice(&[0; 6]);
                     icmp.extend_from_slice(&packet);
-                    refused(&v4(ICMP, [1, 2, 3, 4], [4, 3, 2, 1], &icmp));
-                    refused(&v6(ICMP_V6, "::1", "::2", &icmp));
+                    all(&icmp);
+                    all(&v4(1, [1, 2, 3, 4], [4, 3, 2, 1], &icmp));
                 }
             }
         }

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use crate::config::rules::{Peer, Protocol, Rules};
 use crate::plan::network::{self, RESOLVER};
 use crate::sys::epoll::{Bell, Epoll, Ready, Watch};
+use crate::sys::inside::Refusals;
 use crate::sys::process;
 use crate::sys::thread;
 
@@ -150,7 +151,7 @@ pub(super) enum Entry {
     /// Asks about names by TCP.
     Asker(Box<Asker>),
     /// Sees what the kernel refuses inside.
-    Refusals(OwnedFd),
+    Refusals(OwnedFd, Refusals),
 }
 
 /// The relay's state; its thread owns it.
@@ -209,8 +210,9 @@ impl Engine {
             self.listen(protocol, at).map_err(|source| NetError::Listen { at, protocol, source })?;
         }
         let set_up = |doing| move |source| NetError::SetUp { doing, source };
-        for socket in self.inside.refusals().map_err(set_up("packet sockets"))? {
-            self.add(Watch::Readable, socket, Entry::Refusals).map_err(set_up("epoll"))?;
+        for kind in Refusals::ALL {
+            let socket = self.inside.refusals(kind).map_err(set_up("raw sockets"))?;
+            self.add(Watch::Readable, socket, |fd| Entry::Refusals(fd, kind)).map_err(set_up("epoll"))?;
         }
         for Published { entry, socket } in published {
             let result = match entry.protocol {
@@ -359,7 +361,7 @@ impl Engine {
             Entry::Flow(flow) => flow.ready(engine, key),
             Entry::Questions(socket) => answers::questions(socket.as_fd(), engine),
             Entry::Asker(asker) => asker.ready(engine, key, ready),
-            Entry::Refusals(socket) => refusals::ready(socket.as_fd(), engine),
+            Entry::Refusals(socket, kind) => refusals::ready(socket.as_fd(), *kind, engine),
         });
     }
 
@@ -374,7 +376,7 @@ impl Engine {
                 Entry::Connection(connection) => connection.pass_time(engine, key, now),
                 Entry::Flow(flow) => flow.pass_time(engine, key, now),
                 Entry::Asker(asker) => asker.pass_time(engine, key, now),
-                Entry::Port(_) | Entry::Questions(_) | Entry::Refusals(_) => true,
+                Entry::Port(_) | Entry::Questions(_) | Entry::Refusals(..) => true,
             });
         }
     }

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
-use std::os::unix::net::UnixDatagram;
 use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver};
 
@@ -24,7 +23,7 @@ const LONG: Duration = Duration::from_secs(30);
 #[derive(Clone, Default)]
 struct Fake {
     places: Arc<Mutex<HashMap<(Protocol, SocketAddr), SocketAddr>>>,
-    refusals: Arc<Mutex<Vec<UnixDatagram>>>,
+    refusals: Arc<Mutex<Vec<UdpSocket>>>,
     taken: Arc<Mutex<Option<SocketAddr>>>,
 }
 
@@ -74,14 +73,12 @@ impl Inside for Fake {
         socket::udp(v6)
     }
 
-    fn refusals(&mut self) -> io::Result<[OwnedFd; 2]> {
-        let pair = || -> io::Result<OwnedFd> {
-            let (ours, theirs) = UnixDatagram::pair()?;
-            ours.set_nonblocking(true)?;
-            self.refusals.lock().unwrap().push(theirs);
-            Ok(OwnedFd::from(ours))
-        };
-        Ok([pair()?, pair()?])
+    fn refusals(&mut self, _kind: Refusals) -> io::Result<OwnedFd> {
+        let [ours, theirs] = [UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?];
+        theirs.connect(ours.local_addr()?)?;
+        ours.set_nonblocking(true)?;
+        self.refusals.lock().unwrap().push(theirs);
+        Ok(ours.into())
     }
 }
 

@@ -62,7 +62,7 @@ pub fn program(machine: Machine, calls: &Calls) -> Vec<Instruction> {
         answer(Answer::Unknown),
         plain(LOAD, NUMBER),
     ];
-    program.extend(tree(&ranges(&machine.answers(calls))));
+    tree(&ranges(&machine.answers(calls)), &mut program);
     program
 }
 
@@ -83,26 +83,29 @@ fn ranges(answers: &[(u32, Answer)]) -> Vec<(u32, Answer)> {
     ranges
 }
 
-fn tree(ranges: &[(u32, Answer)]) -> Vec<Instruction> {
+/// Adds the search among `ranges` to the program.
+fn tree(ranges: &[(u32, Answer)], program: &mut Vec<Instruction>) {
     if let [(_, one)] = ranges {
-        return match one {
-            Answer::Check(check) => look(*check),
-            other => vec![answer(*other)],
-        };
+        match one {
+            Answer::Check(check) => program.extend(look(*check)),
+            other => program.push(answer(*other)),
+        }
+        return;
     }
     let (below, from) = ranges.split_at(ranges.len() / 2);
-    let (start, (below, from)) = (from[0].0, (tree(below), tree(from)));
-    let mut code = match u8::try_from(below.len()) {
-        Ok(length) => vec![Instruction { code: IF_AT_LEAST, jump_true: length, jump_false: 0, value: start }],
+    let condition = program.len();
+    program.push(Instruction { code: IF_AT_LEAST, jump_true: 0, jump_false: 0, value: from[0].0 });
+    tree(below, program);
+    let length = program.len() - condition - 1;
+    match u8::try_from(length) {
+        Ok(length) => program[condition].jump_true = length,
         // Too far for a condition's jump.
-        Err(_) => vec![
-            Instruction { code: IF_AT_LEAST, jump_true: 0, jump_false: 1, value: start },
-            plain(JUMP, u32::try_from(below.len()).expect("a program is short")),
-        ],
-    };
-    code.extend(below);
-    code.extend(from);
-    code
+        Err(_) => {
+            program[condition].jump_false = 1;
+            program.insert(condition + 1, plain(JUMP, u32::try_from(length).expect("a program is short")));
+        }
+    }
+    tree(from, program);
 }
 
 /// Looks at an argument.

@@ -171,31 +171,6 @@ pub fn send(fd: BorrowedFd<'_>, bytes: &[u8], to: SocketAddr, from: Option<IpAdd
     if sent < 0 { Err(last_error()) } else { Ok(()) }
 }
 
-/// Receives one packet of a packet socket: how many bytes of the buffer it fills, or none where it is the copy of one on
-/// its way out (each packet on a loopback interface is seen on its way out and on its way in).
-///
-/// # Errors
-/// EAGAIN when there is none; as recvfrom(2).
-pub fn receive_packet(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-    // SAFETY: sockaddr_storage is plain integers, for which zero is valid.
-    let mut from: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
-    let mut size = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-    // SAFETY: the buffer and the address are valid for the lengths given.
-    let length = unsafe {
-        let address = (&raw mut from).cast();
-        libc::recvfrom(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0, address, &raw mut size)
-    };
-    let length = usize::try_from(length).map_err(|_| last_error())?;
-    if size > 0 && i32::from(from.ss_family) == libc::AF_PACKET {
-        // SAFETY: the family says that the kernel wrote a sockaddr_ll; sockaddr_storage is larger and aligned for it.
-        let link = unsafe { &*(&raw const from).cast::<libc::sockaddr_ll>() };
-        if link.sll_pkttype == libc::PACKET_OUTGOING {
-            return Ok(None);
-        }
-    }
-    Ok(Some(length))
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::UdpSocket;

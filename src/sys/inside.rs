@@ -1,5 +1,5 @@
 //! Sockets that a process makes in the net namespace it is in, for somebody outside to use. Nothing here allocates.
-#![expect(unsafe_code, reason = "packet sockets and their filters have no safe wrapper")]
+#![expect(unsafe_code, reason = "raw sockets and their filters have no safe wrapper")]
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -7,7 +7,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
 
 use super::errno::{Call, CallError, Errno, check};
-use super::netlink::LOOPBACK_INDEX;
 
 /// Connections that wait for the relay's accept; the kernel bounds it by `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -121,8 +120,10 @@ const REFUSALS_V4: [libc::sock_filter; 20] = [
     op(RETURN, 0),
 ];
 
-/// The same over IPv6, without extension headers; what was tried is not ::1.
+/// The same over IPv6, without extension headers; what was tried is not ::1. A raw socket of IPv6 has its data behind the
+/// network header, so the offsets are told from there.
 const REFUSALS_V6: [libc::sock_filter; 36] = {
+    const NET: u32 = libc::SKF_NET_OFF as u32;
     const ACCEPT: usize = 34;
     const DROP: usize = 35;
     /// A comparison at `place` that goes on behind it when equal, else to `otherwise`.
@@ -148,35 +149,59 @@ const REFUSALS_V6: [libc::sock_filter; 36] = {
         program[at + 11] = jump(0, (DROP - at - 12) as u8, (ACCEPT - at - 12) as u8);
     }
     let mut program = [op(RETURN, 0); 36];
-    program[0] = op(LOAD_BYTE, 6); // the next header
+    program[0] = op(LOAD_BYTE, NET + 6); // the next header
     program[1] = equal_or(1, libc::IPPROTO_TCP as u32, 19);
-    program[2] = op(LOAD_BYTE, 40 + 13); // the flags
+    program[2] = op(LOAD_BYTE, NET + 40 + 13); // the flags
     program[3] = op(AND, FLAGS);
     program[4] = equal_or(4, REFUSED, DROP);
-    program[5] = op(LOAD_WORD, 40 + 4); // the sequence number
+    program[5] = op(LOAD_WORD, NET + 40 + 4); // the sequence number
     program[6] = equal_or(6, 0, DROP);
-    unless_loopback(&mut program, 7, 8); // the source: what was tried
+    unless_loopback(&mut program, 7, NET + 8); // the source: what was tried
     program[19] = equal_or(19, libc::IPPROTO_ICMPV6 as u32, DROP);
-    program[20] = op(LOAD_HALF, 40);
+    program[20] = op(LOAD_HALF, NET + 40);
     program[21] = equal_or(21, 0x0104, DROP); // type 1, code 4
-    unless_loopback(&mut program, 22, 40 + 8 + 24); // the destination of the embedded header
+    unless_loopback(&mut program, 22, NET + 40 + 8 + 24); // the destination of the embedded header
     program[ACCEPT] = op(RETURN, SNAP);
     program
 };
 
-/// A packet socket on `lo` that sees only refusals: what a process inside tried to reach and nobody took. Its datagrams
-/// begin at the network header (packet(7)).
+/// By what the kernel says that nobody took what a process inside sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusals {
+    /// A reset over IPv4.
+    TcpV4,
+    /// "Port unreachable" over IPv4.
+    IcmpV4,
+    /// A reset over IPv6.
+    TcpV6,
+    /// "Port unreachable" over IPv6.
+    IcmpV6,
+}
+
+impl Refusals {
+    /// Each of them.
+    pub const ALL: [Self; 4] = [Self::TcpV4, Self::IcmpV4, Self::TcpV6, Self::IcmpV6];
+}
+
+/// A raw socket that sees only refusals: what a process inside tried to reach and nobody took. Over IPv4 its datagrams begin
+/// at the network header, over IPv6 behind it (raw(7), ipv6(7)).
+///
+/// To close a packet socket takes a grace period of the kernel, some ten milliseconds; to close these takes none.
 ///
 /// # Errors
-/// EPERM without CAP_NET_RAW over the namespace; EAFNOSUPPORT where the kernel has no packet sockets.
-pub fn refusals(v6: bool) -> Result<OwnedFd, CallError> {
-    let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-    // Protocol 0: nothing arrives before the filter stands and the socket is bound.
+/// EPERM without CAP_NET_RAW over the namespace; as setsockopt(2).
+pub fn refusals(kind: Refusals) -> Result<OwnedFd, CallError> {
+    let (family, protocol, filter): (_, _, &[libc::sock_filter]) = match kind {
+        Refusals::TcpV4 => (libc::AF_INET, libc::IPPROTO_TCP, &REFUSALS_V4),
+        Refusals::IcmpV4 => (libc::AF_INET, libc::IPPROTO_ICMP, &REFUSALS_V4),
+        Refusals::TcpV6 => (libc::AF_INET6, libc::IPPROTO_TCP, &REFUSALS_V6),
+        Refusals::IcmpV6 => (libc::AF_INET6, libc::IPPROTO_ICMPV6, &REFUSALS_V6),
+    };
+    let flags = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: takes integers.
-    let socket = check(Call::socket, unsafe { libc::socket(libc::AF_PACKET, kind, 0) }.into())?;
+    let socket = check(Call::socket, unsafe { libc::socket(family, flags, protocol) }.into())?;
     // SAFETY: a new descriptor of ours.
     let socket = unsafe { OwnedFd::from_raw_fd(socket as i32) };
-    let filter: &[libc::sock_filter] = if v6 { &REFUSALS_V6 } else { &REFUSALS_V4 };
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
     let length = size_of_val(&program) as libc::socklen_t;
     // SAFETY: the program points to as many instructions as it says; the kernel copies and checks them.
@@ -190,15 +215,6 @@ pub fn refusals(v6: bool) -> Result<OwnedFd, CallError> {
         )
     };
     check(Call::setsockopt, attached.into())?;
-    // SAFETY: sockaddr_ll is plain integers, for which zero is valid.
-    let mut place: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-    place.sll_family = libc::AF_PACKET as u16;
-    place.sll_protocol = (if v6 { libc::ETH_P_IPV6 } else { libc::ETH_P_IP } as u16).to_be();
-    place.sll_ifindex = LOOPBACK_INDEX as i32;
-    let length = size_of_val(&place) as libc::socklen_t;
-    // SAFETY: the address has the kernel's layout and the length passed.
-    let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const place).cast(), length) };
-    check(Call::bind, bound.into())?;
     Ok(socket)
 }
 
@@ -219,13 +235,16 @@ mod tests {
         };
         ns::loopback_up()?;
         netlink::make_everything_local(own)?;
-        let seen = refusals(v6)?;
+        let (tcp, icmp) = if v6 { (Refusals::TcpV6, Refusals::IcmpV6) } else { (Refusals::TcpV4, Refusals::IcmpV4) };
+        let seen = [refusals(tcp)?, refusals(icmp)?];
         let mut buffer = [0; 512];
-        let mut count = |wanted: usize| {
-            let mut got = 0;
-            // SAFETY: the buffer is valid and writable for its length.
-            while unsafe { libc::recv(seen.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) } > 0 {
-                got += 1;
+        let mut count = |wanted: [usize; 2]| {
+            let mut got = [0; 2];
+            for (seen, got) in seen.iter().zip(&mut got) {
+                // SAFETY: the buffer is valid and writable for its length.
+                while unsafe { libc::recv(seen.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) } > 0 {
+                    *got += 1;
+                }
             }
             if got == wanted { Ok(()) } else { Err(CallError::mismatch(Call::recvmsg)) }
         };
@@ -236,16 +255,16 @@ mod tests {
         // A listener takes what is sent to its address and port.
         let _listener = bound(Kind::Tcp, SocketAddr::new(other, 80))?;
         let _open = dial(SocketAddr::new(other, 80));
-        count(0)?;
+        count([0, 0])?;
         // Another port is refused and seen; on the loopback address it is refused and nobody's business.
         let loopback: IpAddr = if v6 { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() };
         let _refused = [dial(SocketAddr::new(other, 81)), dial(SocketAddr::new(loopback, 81))];
-        count(1)?;
+        count([1, 0])?;
         for address in [other, loopback] {
             let socket = socket(Kind::Udp, v6)?;
             let _ = rustix::net::sendto(&socket, b"x", rustix::net::SendFlags::empty(), &SocketAddr::new(address, 53));
         }
-        count(1)
+        count([0, 1])
     }
 
     #[test]
