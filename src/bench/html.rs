@@ -192,8 +192,8 @@ fn figures(html: &mut String, report: &Report) {
     for title in text::titles(&report.figures) {
         let _ = write!(html, "<h2>{}</h2>", escape(title));
         let rows = report.figures.iter().filter(|figure| figure.group == *title).map(|one| {
-            let [low, high] = [one.low, one.high].map(|value| number(text::bytes(value)));
-            [cell(&one.name), number(text::figure(one)), low, high]
+            let [value, low, high] = text::figure(one).map(number);
+            [cell(&one.name), value, low, high]
         });
         table(html, ["", "figure", "least", "most"], rows);
     }

@@ -10,6 +10,7 @@ pub mod html;
 pub mod io;
 pub mod launch;
 pub mod machine;
+pub mod markdown;
 pub mod namespaces;
 mod relay;
 pub mod report;
