@@ -20,6 +20,15 @@ pub fn time(seconds: f64) -> String {
     format!("{value:.digits$} {unit}")
 }
 
+/// A whole number with a comma between its thousands; anything else as it is.
+pub fn thousands(number: &str) -> String {
+    if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return number.to_owned();
+    }
+    let groups = number.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy);
+    groups.collect::<Vec<_>>().join(",")
+}
+
 /// Bytes with the binary unit that fits.
 pub fn bytes(value: f64) -> String {
     match value.abs() {
@@ -293,6 +302,7 @@ mod tests {
             ["0.00 ns", "150 ns", "2.35 µs", "123 µs", "12.0 ms", "3.00 s"]
         );
         assert_eq!([100.0, 20_480.0, 31_457_280.0].map(bytes), ["100 B", "20.0 KiB", "30.0 MiB"]);
+        assert_eq!(["7", "1000", "1234567", "1.5", ""].map(thousands), ["7", "1,000", "1,234,567", "1.5", ""]);
         let one = |here| against_quoted(&Quoted { name: String::new(), quoted: 2.0, to: Some(5.0), here });
         assert_eq!(
             [one(None), one(Some(3.0)), one(Some(10.0)), one(Some(0.5))],
