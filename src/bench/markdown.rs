@@ -17,9 +17,7 @@ pub fn markdown(report: &Report) -> String {
     if !report.missing.is_empty() {
         lines.push('\n');
     }
-    for Missing { what, reason } in &report.missing {
-        let _ = writeln!(lines, "- not measured: {}: {}", escape(what), escape(reason));
-    }
+    lines += &missing(report);
     if let Some(comparison) = &report.comparison {
         let one = text::comparison_table(comparison);
         let _ = write!(lines, "\n### {}\n\n{}\n", escape(&one.title), table(&one));
@@ -29,6 +27,12 @@ pub fn markdown(report: &Report) -> String {
     }
     let _ = writeln!(lines, "\n<details><summary>the machine</summary>\n\n{}\n</details>", facts(report));
     lines
+}
+
+/// What could not be measured, a line each.
+pub fn missing(report: &Report) -> String {
+    let line = |Missing { what, reason }: &Missing| format!("- not measured: {}: {}\n", escape(what), escape(reason));
+    report.missing.iter().map(line).collect()
 }
 
 /// The machine's facts, a line each.

@@ -20,7 +20,7 @@ const LAUNCH: (usize, usize) = (200, 10);
 /// The same for hashing.
 const HASH: (usize, usize) = (15, 2);
 /// The same for work inside.
-const IO: (usize, usize) = (10, 2);
+const IO: (usize, usize) = (8, 2);
 
 pub(super) fn run(context: &Context, typed: &Bench) -> Result<End, Error> {
     let (shown, report) = match &typed.command {
