@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use super::report::{Beside, Change, Comparison, Group, Measurement, Missing, Report, Verdict};
 use super::stats::Sample;
-use super::svg::{self, COLOURS, Line, Place};
+use super::svg::{self, COLOURS, Line};
+use super::sweep::Sweep;
 use super::text;
 
 const STYLE: &str = include_str!("page.css");
@@ -149,18 +150,13 @@ fn group(html: &mut String, report: &Report, group: &Group) {
     let Some(first) = results.first() else { return };
     let colours = colours(report);
     let _ = write!(html, "<h2>{}</h2>", prose(&group.title));
-    let mut legend: Vec<(usize, &str)> = Vec::new();
-    for result in &results {
-        let entry = (colours[&result.command], result.command.as_str());
-        if !legend.contains(&entry) {
-            legend.push(entry);
-        }
-    }
-    let is_sweep = results.iter().any(|result| !result.parameters.is_empty());
-    if is_sweep {
-        sweep(html, &group.title, &results, &legend);
+    let sweep = Sweep::of(report, &group.name);
+    if let Some(sweep) = &sweep {
+        self::sweep(html, &group.title, sweep, &colours);
         html.push_str("<details><summary>every row</summary>");
     } else {
+        let legend: Vec<(usize, &str)> =
+            results.iter().map(|result| (colours[&result.command], result.command.as_str())).collect();
         let subjects = results.iter().filter_map(|result| {
             Some((result.command.clone(), colours[&result.command], Sample::new(result.times.clone())?))
         });
@@ -171,7 +167,7 @@ fn group(html: &mut String, report: &Report, group: &Group) {
     }
     let head = match group.beside {
         Beside::Nothing => String::new(),
-        _ if is_sweep => "beside the first".to_owned(),
+        _ if sweep.is_some() => "beside the first".to_owned(),
         Beside::Difference => format!("more than {}", first.command),
         Beside::Ratio => format!("by {}", first.command),
     };
@@ -181,49 +177,32 @@ fn group(html: &mut String, report: &Report, group: &Group) {
         [("", key), p50, p90, p99, max, number(text::beside(report, group.beside, result))]
     });
     table(html, ["", "p50", "p90", "p99", "max", &head], rows);
-    if is_sweep {
+    if sweep.is_some() {
         html.push_str("</details>");
     }
 }
 
-/// Where a result stands in a sweep.
-fn place(result: &Measurement) -> Place {
-    let shown = result.parameters.iter().map(|(name, value)| format!("{} {name}", text::thousands(value)));
-    let mut values = result.parameters.values().map(|value| value.parse().ok());
-    let value = values.next().flatten().filter(|_| result.parameters.len() == 1);
-    Place { name: shown.collect::<Vec<_>>().join(", "), value }
-}
-
 /// A plot of what was varied, and the medians with a row for each subject.
-fn sweep(html: &mut String, title: &str, results: &[&Measurement], legend: &[(usize, &str)]) {
-    let mut places: Vec<Place> = Vec::new();
-    for result in results {
-        if !places.contains(&place(result)) {
-            places.push(place(result));
-        }
-    }
-    let lines = legend.iter().map(|(colour, command)| {
-        let point = |at: &Place| {
-            let found = results.iter().find(|result| result.command == *command && place(result) == *at)?;
-            Some((found.median, found.p90))
-        };
-        Line { name: (*command).to_owned(), colour: *colour, points: places.iter().map(point).collect() }
+fn sweep(html: &mut String, title: &str, sweep: &Sweep<'_>, colours: &BTreeMap<String, usize>) {
+    let lines = sweep.subjects.iter().map(|(name, results)| {
+        let points = results.iter().map(|one| one.map(|one| (one.median, one.p90)));
+        Line { name: (*name).to_owned(), colour: colours[*name], points: points.collect() }
     });
     let lines: Vec<Line> = lines.collect();
-    let plot = svg::sweep(title, &places, &lines);
+    let legend: Vec<(usize, &str)> = lines.iter().map(|line| (line.colour, line.name.as_str())).collect();
+    let plot = svg::sweep(title, &sweep.places, &lines);
     let caption =
         "Medians, each with a line up to the time that 90 % do not exceed; times and numbers are logarithmic.";
-    figure(html, legend, &plot, caption);
+    figure(html, &legend, &plot, caption);
     html.push_str("<div class=\"scroll\"><table><thead><tr><th>median</th>");
-    for place in &places {
+    for place in &sweep.places {
         let _ = write!(html, "<th class=\"n\">{}</th>", escape(&place.name));
     }
     html.push_str("</tr></thead><tbody>");
-    for line in &lines {
+    for (line, row) in lines.iter().zip(sweep.medians(title).rows.iter().skip(1)) {
         let _ = write!(html, "<tr><td>{}</td>", key(line.colour, &line.name));
-        for point in &line.points {
-            let shown = point.map_or_else(|| "-".to_owned(), |(median, _)| text::time(median));
-            let _ = write!(html, "<td class=\"n\">{}</td>", escape(&shown));
+        for median in row.iter().skip(1) {
+            let _ = write!(html, "<td class=\"n\">{}</td>", escape(median));
         }
         html.push_str("</tr>");
     }

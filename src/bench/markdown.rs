@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::report::{Missing, Report};
+use super::sweep::Sweep;
 use super::text::{self, Table};
 
 /// The whole report: its tables, and the machine's facts folded away.
@@ -11,7 +12,7 @@ pub fn markdown(report: &Report) -> String {
     for said in report.notes.iter().chain(&report.warnings) {
         let _ = write!(lines, "\n{}\n", escape(said));
     }
-    for one in text::tables(report) {
+    for one in tables(report) {
         let _ = write!(lines, "\n### {}\n\n{}", escape(&one.title), table(&one));
     }
     if !report.missing.is_empty() {
@@ -27,6 +28,16 @@ pub fn markdown(report: &Report) -> String {
     }
     let _ = writeln!(lines, "\n<details><summary>the machine</summary>\n\n{}\n</details>", facts(report));
     lines
+}
+
+/// The tables: those of the text, but of a sweep the medians, in a row for each subject.
+pub fn tables(report: &Report) -> Vec<Table> {
+    let medians = |table: Table| {
+        let group = report.groups.iter().find(|group| group.title == table.title);
+        let sweep = group.and_then(|group| Sweep::of(report, &group.name));
+        sweep.map_or(table.clone(), |sweep| sweep.medians(&table.title))
+    };
+    text::tables(report).into_iter().map(medians).collect()
 }
 
 /// What could not be measured, a line each.
@@ -85,7 +96,7 @@ mod tests {
     fn every_row_has_the_cells_of_its_head() {
         let mut report = report();
         report.results[0].command = "a | b".into();
-        for one in text::tables(&report) {
+        for one in tables(&report) {
             let table = table(&one);
             let cells = |line: &str| line.replace("\\|", "").matches('|').count();
             assert!(table.lines().all(|line| cells(line) == one.rows[0].len() + 1), "{table}");

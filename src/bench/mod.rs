@@ -17,6 +17,7 @@ pub mod report;
 pub mod rounds;
 pub mod stats;
 mod svg;
+pub mod sweep;
 pub mod text;
 pub mod world;
 

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use super::stats::Sample;
+use super::sweep::Place;
 use super::text;
 
 const WIDTH: f64 = 720.0;
@@ -127,14 +128,6 @@ fn vertical(svg: &mut String, at: f64, height: f64, label: &str) {
         height - bottom,
         height - bottom + 18.0
     );
-}
-
-/// A place of a sweep.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Place {
-    pub(super) name: String,
-    /// What was varied, where it is one number.
-    pub(super) value: Option<f64>,
 }
 
 /// Where the places stand: by their logarithms, nothing to the left of all; in even steps where they are no numbers.

@@ -97,10 +97,10 @@ impl Table {
         Self { title: title.to_owned(), rows: std::iter::once(head).chain(rows.map(Vec::from)).collect() }
     }
 
-    /// Whether a column is set to the right: all but the first, and but words.
+    /// Whether a column is set to the right: those that have a number, but the first.
     pub fn is_right(&self, column: usize) -> bool {
         let is_number = |cell: &String| cell.starts_with(|c: char| c.is_ascii_digit() || "+−".contains(c));
-        column > 0 && self.rows.last().is_some_and(|last| is_number(&last[column]))
+        column > 0 && self.rows.iter().skip(1).any(|row| is_number(&row[column]))
     }
 }
 

@@ -9,8 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Parser as _;
+use sbx::bench::markdown;
 use sbx::bench::report::Report;
-use sbx::bench::{markdown, text};
 use sbx::cli::args::Arguments;
 
 use crate::readme::documents;
@@ -27,7 +27,7 @@ fn shown(mark: &str) -> String {
         "machine" => markdown::facts(&report),
         "missing" => markdown::missing(&report),
         _ => {
-            let tables = text::tables(&report);
+            let tables = markdown::tables(&report);
             let mut found = tables.iter().filter(|table| table.title.starts_with(title));
             let table = found.next().unwrap_or_else(|| panic!("`{mark}`: no heading begins so"));
             let exact = table.title == title;
