@@ -1,11 +1,12 @@
 //! A report as one page that needs nothing else: no script, no font, no picture from elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::report::{Beside, Change, Comparison, Group, Measurement, Missing, Report, Verdict};
 use super::stats::Sample;
 use super::svg::{self, COLOURS, Line};
+use super::sweep::Sweep;
 use super::text;
 
 const STYLE: &str = include_str!("page.css");
@@ -27,6 +28,19 @@ pub fn escape(text: &str) -> String {
     safe
 }
 
+/// Text as it may stand in an element, with what stands between backticks as code.
+fn prose(text: &str) -> String {
+    let mut parts = text.split('`').map(escape);
+    let first = parts.next().unwrap_or_default();
+    let rest: Vec<String> = parts.collect();
+    // The last backtick of an odd number has no partner.
+    let coded = rest.chunks(2).map(|two| match two {
+        [code, after] => format!("<code>{code}</code>{after}"),
+        alone => format!("`{}", alone.concat()),
+    });
+    first + &coded.collect::<String>()
+}
+
 /// The page.
 pub fn page(report: &Report) -> String {
     let title = escape(&format!("sbx bench {}", report.bench));
@@ -39,10 +53,10 @@ pub fn page(report: &Report) -> String {
     let head = format!("sbx {}, {} rounds{size}, {}", report.sbx, report.rounds, report.started);
     let _ = write!(html, "<p class=\"sub\">{}</p>", escape(&head));
     for note in &report.notes {
-        let _ = write!(html, "<p class=\"sub\">{}</p>", escape(note));
+        let _ = write!(html, "<p class=\"sub\">{}</p>", prose(note));
     }
     for warning in &report.warnings {
-        let _ = write!(html, "<p class=\"warning\">{}</p>", escape(warning));
+        let _ = write!(html, "<p class=\"warning\">{}</p>", prose(warning));
     }
     if let Some(comparison) = &report.comparison {
         self::comparison(&mut html, comparison);
@@ -79,7 +93,9 @@ fn table<const N: usize>(html: &mut String, head: [&str; N], rows: impl Iterator
     let rows: Vec<[Cell; N]> = rows.collect();
     html.push_str("<div class=\"scroll\"><table>");
     if head.iter().any(|name| !name.is_empty()) {
-        let classes = rows.first().map_or([""; N], |row| std::array::from_fn(|column| row[column].0));
+        // Where the column's numbers stand.
+        let class = |row: &[Cell; N], column: usize| if row[column].0 == "n" { "n" } else { "" };
+        let classes = rows.first().map_or([""; N], |row| std::array::from_fn(|column| class(row, column)));
         html.push_str("<thead><tr>");
         for (name, class) in head.iter().zip(classes) {
             let _ = write!(html, "<th class=\"{class}\">{}</th>", escape(name));
@@ -97,65 +113,100 @@ fn table<const N: usize>(html: &mut String, head: [&str; N], rows: impl Iterator
     html.push_str("</tbody></table></div>");
 }
 
-/// The colours of the commands, in order of their first result: one keeps its colour through the page.
+/// The colours of the commands: one keeps its colour through the page, and no two of a group share one while there are enough.
 fn colours(report: &Report) -> BTreeMap<String, usize> {
-    let mut colours = BTreeMap::new();
+    let mut colours: BTreeMap<String, usize> = BTreeMap::new();
     for result in &report.results {
-        let next = colours.len() % COLOURS;
-        colours.entry(result.command.clone()).or_insert(next);
+        if colours.contains_key(&result.command) {
+            continue;
+        }
+        let groups: BTreeSet<&String> =
+            report.results.iter().filter(|one| one.command == result.command).map(|one| &one.group).collect();
+        let beside = report.results.iter().filter(|one| groups.contains(&one.group));
+        let taken: BTreeSet<usize> = beside.filter_map(|one| colours.get(&one.command).copied()).collect();
+        let free = (0..COLOURS).find(|colour| !taken.contains(colour));
+        let colour = free.unwrap_or(colours.len() % COLOURS);
+        colours.insert(result.command.clone(), colour);
     }
     colours
 }
 
+fn key(colour: usize, name: &str) -> String {
+    format!("<span class=\"key s{colour}\"></span>{}", escape(name))
+}
+
+/// A plot with its legend and with what it shows.
+fn figure(html: &mut String, legend: &[(usize, &str)], plot: &str, caption: &str) {
+    html.push_str("<figure>");
+    if !legend.is_empty() {
+        let keys = legend.iter().map(|(colour, name)| format!("<span>{}</span>", key(*colour, name)));
+        let _ = write!(html, "<p class=\"legend\">{}</p>", keys.collect::<String>());
+    }
+    let _ = write!(html, "<div class=\"scroll\">{plot}</div><figcaption>{}</figcaption></figure>", escape(caption));
+}
+
 fn group(html: &mut String, report: &Report, group: &Group) {
     let results: Vec<&Measurement> = report.of(&group.name).collect();
-    if results.is_empty() {
-        return;
-    }
+    let Some(first) = results.first() else { return };
     let colours = colours(report);
-    let _ = write!(html, "<h2>{}</h2>", escape(&group.title));
-    let plot = if results.iter().any(|result| !result.parameters.is_empty()) {
-        sweep(&group.title, &results, &colours)
+    let _ = write!(html, "<h2>{}</h2>", prose(&group.title));
+    let sweep = Sweep::of(report, &group.name);
+    if let Some(sweep) = &sweep {
+        self::sweep(html, &group.title, sweep, &colours);
+        html.push_str("<details><summary>every row</summary>");
     } else {
+        let legend: Vec<(usize, &str)> =
+            results.iter().map(|result| (colours[&result.command], result.command.as_str())).collect();
         let subjects = results.iter().filter_map(|result| {
             Some((result.command.clone(), colours[&result.command], Sample::new(result.times.clone())?))
         });
-        svg::distributions(&group.title, &subjects.collect::<Vec<_>>())
-    };
-    html.push_str(&plot);
+        let plot = svg::distributions(&group.title, &subjects.collect::<Vec<_>>());
+        let caption = "What part of its times (upwards) is at most so long (to the right, logarithmic): further left is faster, \
+                       steeper is steadier.";
+        figure(html, &legend, &plot, caption);
+    }
     let head = match group.beside {
-        Beside::Nothing => "",
-        Beside::Difference => "more than the first",
-        Beside::Ratio => "by the first",
+        Beside::Nothing => String::new(),
+        _ if sweep.is_some() => "beside the first".to_owned(),
+        Beside::Difference => format!("more than {}", first.command),
+        Beside::Ratio => format!("by {}", first.command),
     };
     let rows = results.iter().map(|result| {
-        let key = format!("<span class=\"key s{}\"></span>{}", colours[&result.command], escape(&result.label()));
+        let key = key(colours[&result.command], &result.label());
         let [p50, p90, p99, max] = [result.median, result.p90, result.p99, result.max].map(|t| number(text::time(t)));
         [("", key), p50, p90, p99, max, number(text::beside(report, group.beside, result))]
     });
-    table(html, ["", "p50", "p90", "p99", "max", head], rows);
+    table(html, ["", "p50", "p90", "p99", "max", &head], rows);
+    if sweep.is_some() {
+        html.push_str("</details>");
+    }
 }
 
-fn sweep(title: &str, results: &[&Measurement], colours: &BTreeMap<String, usize>) -> String {
-    let place = |result: &Measurement| {
-        let shown = result.parameters.iter().map(|(name, value)| format!("{value} {name}"));
-        shown.collect::<Vec<_>>().join(", ")
-    };
-    let mut places: Vec<String> = Vec::new();
-    for result in results {
-        if !places.contains(&place(result)) {
-            places.push(place(result));
-        }
-    }
-    let is_there = |command: &&String| results.iter().any(|result| result.command == **command);
-    let lines = colours.keys().filter(is_there).map(|command| {
-        let point = |at: &String| {
-            let found = results.iter().find(|result| result.command == *command && place(result) == *at)?;
-            Some((found.median, found.p90))
-        };
-        Line { name: command.clone(), colour: colours[command], points: places.iter().map(point).collect() }
+/// A plot of what was varied, and the medians with a row for each subject.
+fn sweep(html: &mut String, title: &str, sweep: &Sweep<'_>, colours: &BTreeMap<String, usize>) {
+    let lines = sweep.subjects.iter().map(|(name, results)| {
+        let points = results.iter().map(|one| one.map(|one| (one.median, one.p90)));
+        Line { name: (*name).to_owned(), colour: colours[*name], points: points.collect() }
     });
-    svg::sweep(title, &places, &lines.collect::<Vec<_>>())
+    let lines: Vec<Line> = lines.collect();
+    let legend: Vec<(usize, &str)> = lines.iter().map(|line| (line.colour, line.name.as_str())).collect();
+    let plot = svg::sweep(title, &sweep.places, &lines);
+    let caption =
+        "Medians, each with a line up to the time that 90 % do not exceed; times and numbers are logarithmic.";
+    figure(html, &legend, &plot, caption);
+    html.push_str("<div class=\"scroll\"><table><thead><tr><th>median</th>");
+    for place in &sweep.places {
+        let _ = write!(html, "<th class=\"n\">{}</th>", escape(&place.name));
+    }
+    html.push_str("</tr></thead><tbody>");
+    for (line, row) in lines.iter().zip(sweep.medians(title).rows.iter().skip(1)) {
+        let _ = write!(html, "<tr><td>{}</td>", key(line.colour, &line.name));
+        for median in row.iter().skip(1) {
+            let _ = write!(html, "<td class=\"n\">{}</td>", escape(median));
+        }
+        html.push_str("</tr>");
+    }
+    html.push_str("</tbody></table></div>");
 }
 
 fn targets(html: &mut String, report: &Report) {
@@ -192,8 +243,8 @@ fn figures(html: &mut String, report: &Report) {
     for title in text::titles(&report.figures) {
         let _ = write!(html, "<h2>{}</h2>", escape(title));
         let rows = report.figures.iter().filter(|figure| figure.group == *title).map(|one| {
-            let [low, high] = [one.low, one.high].map(|value| number(text::bytes(value)));
-            [cell(&one.name), number(text::figure(one)), low, high]
+            let [value, low, high] = text::figure(one).map(number);
+            [cell(&one.name), value, low, high]
         });
         table(html, ["", "figure", "least", "most"], rows);
     }
@@ -204,12 +255,12 @@ fn phases(html: &mut String, report: &Report) {
         let title = format!("phases of {}", phases.command);
         let _ = write!(html, "<h2>{}</h2>", escape(&title));
         let parts: Vec<(String, f64)> = phases.parts.iter().map(|part| (part.name.clone(), part.seconds)).collect();
-        html.push_str(&svg::parts(&title, &parts));
-        let whole: f64 = parts.iter().map(|part| part.1).sum::<f64>().max(f64::MIN_POSITIVE);
-        let rows = parts.iter().enumerate().map(|(index, (name, seconds))| {
-            let key = format!("<span class=\"key s{}\"></span>{}", index % COLOURS, escape(name));
-            let part = format!("{:.0} %", seconds / whole * 100.0);
-            [("", key), number(text::time(*seconds)), number(part)]
+        let whole: f64 = parts.iter().map(|part| part.1).sum::<f64>();
+        let caption = format!("One after the other, from left to right; {} in all.", text::time(whole));
+        figure(html, &[], &svg::parts(&title, &parts), &caption);
+        let rows = parts.iter().map(|(name, seconds)| {
+            let part = format!("{:.0} %", seconds / whole.max(f64::MIN_POSITIVE) * 100.0);
+            [cell(name), number(text::time(*seconds)), number(part)]
         });
         table(html, ["", "median", "part"], rows);
     }
@@ -221,12 +272,24 @@ fn comparison(html: &mut String, comparison: &Comparison) {
     for difference in &comparison.machine {
         let _ = write!(html, "<p class=\"warning\">the machine differs: {}</p>", escape(difference));
     }
+    let class = |verdict| match verdict {
+        Change::Faster => "good",
+        Change::Slower => "bad",
+        Change::Same => "",
+    };
+    if !comparison.rows.is_empty() {
+        let ratios = comparison.rows.iter().map(|row| svg::Ratio {
+            name: format!("{}: {}", row.group, row.subject),
+            ratio: row.ratio,
+            low: row.low,
+            high: row.high,
+            class: class(row.verdict),
+        });
+        let caption = "The median now by the median then, with its 95 % interval: left of 1 is faster, right of it slower. \
+                       What has a colour differs for sure.";
+        figure(html, &[], &svg::ratios("ratios of the medians", &ratios.collect::<Vec<_>>()), caption);
+    }
     let rows = comparison.rows.iter().map(|row| {
-        let class = match row.verdict {
-            Change::Faster => "good",
-            Change::Slower => "bad",
-            Change::Same => "",
-        };
         let name = format!("{}: {}", row.group, row.subject);
         let interval = format!("{:.2} to {:.2}", row.low, row.high);
         let [old, new] = [row.old, row.new].map(|seconds| number(text::time(seconds)));
@@ -236,7 +299,7 @@ fn comparison(html: &mut String, comparison: &Comparison) {
             new,
             number(format!("{:.2}", row.ratio)),
             number(interval),
-            (class, escape(&text::change(row))),
+            (class(row.verdict), escape(&text::change(row))),
         ]
     });
     table(html, ["", "then", "now", "ratio", "95 %", "verdict"], rows);
@@ -258,10 +321,31 @@ mod tests {
             assert!(!page.contains(word), "{word}");
         }
         assert!(page.contains("Linux &lt;6&gt;") && page.contains("&lt;script&gt;&quot;&amp;\u{fffd}"));
-        assert_eq!((page.matches("<svg ").count(), page.matches("</svg>").count()), (3, 3));
+        assert_eq!((page.matches("<svg ").count(), page.matches("</svg>").count()), (4, 4));
         for title in ["paced, 20 ms", "memory", "targets", "phases of sbx run", "not measured", "compared with"] {
             assert!(page.contains(title), "{title}");
         }
         assert!(!page.contains("nothing of it"));
+    }
+
+    #[test]
+    fn no_two_of_a_group_share_a_colour() {
+        let mut report = report();
+        let one = report.results[0].clone();
+        for index in 0..COLOURS - 2 {
+            report.results.push(Measurement { command: format!("more {index}"), ..one.clone() });
+        }
+        let colours = colours(&report);
+        let of_group: BTreeSet<usize> = report.of("paced").map(|result| colours[&result.command]).collect();
+        assert_eq!(of_group.len(), COLOURS, "{colours:?}");
+        // Another group begins anew.
+        assert_eq!(colours["sbx run"], 0);
+    }
+
+    #[test]
+    fn what_stands_between_backticks_is_code() {
+        assert_eq!(prose("a `<b>` c"), "a <code>&lt;b&gt;</code> c");
+        assert_eq!(prose("a ` c"), "a ` c");
+        assert_eq!(prose("`x` `y"), "<code>x</code> `y");
     }
 }

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use super::files::tree;
 use super::hash::ratio;
-use super::report::{Beside, Report};
+use super::report::{Beside, Figure, Report};
 use super::rounds::{self, Subject, side_by_side};
+use super::stats::{self, Interval};
 use super::world::{Setup, World, program};
 use super::{BenchError, Interrupts, Size, relay};
 
@@ -30,18 +31,44 @@ pub fn run(
     rounds::output(&mut world.sbx(&empty, &["-q", "run", "--", "true"]), interrupts)?;
     tell("outputs that come back");
     bench.outputs(&mut report)?;
-    tell("a compiler's work");
-    bench.compile(&mut report)?;
-    tell("a work of many files");
-    bench.files(&mut report)?;
+    bench.compile(&mut report, tell)?;
+    bench.configure(&mut report, tell)?;
+    bench.files(&mut report, tell)?;
     tell("the network");
     relay::run(&bench, &mut report)?;
-    super::warn_of_noise(&mut report, &["compile", "files"], OUTSIDE);
+    super::warn_of_noise(&mut report, &["compile", "configure", "files"], OUTSIDE);
     Ok(report)
 }
 
 const INSIDE: &str = "inside";
 const OUTSIDE: &str = "outside";
+
+/// What autoconf's scripts do in each of their checks, as often as `$1` says: a small file is written, compiled, linked, run and looked at
+/// by small programs.
+const CONFIGURE: &str = r##"set -e
+index=0
+while test "$index" -lt "$1"; do
+    index=`expr "$index" + 1`
+    cat >conftest.c <<END
+#include <stddef.h>
+int check_$index(void);
+int check_$index(void) { return (int)sizeof(size_t) > $index; }
+int main(void) { return check_$index() > 1; }
+END
+    cc -E conftest.c >conftest.i
+    grep "check_$index" conftest.i >/dev/null
+    cc -c conftest.c -o conftest.o
+    cc conftest.o -o conftest
+    ./conftest
+    name=`echo "have check_$index" | sed 's/[^a-z0-9]/_/g' | tr a-z A-Z`
+    twice=`expr "$index" \* 2`
+    echo "#define $name $twice" >>confdefs.h
+    sed "s/@VALUE@/$index/" conftest.c >conftest.out
+    cmp conftest.c conftest.out
+    rm -f conftest.c conftest.i conftest.o conftest conftest.out
+done
+test `wc -l <confdefs.h` -eq "$1"
+"##;
 
 pub(super) struct Bench<'a> {
     pub(super) world: &'a World,
@@ -95,33 +122,27 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// The same script inside and outside; what it leaves outside is removed by `tidy`.
-    fn both(
-        &self,
-        report: &mut Report,
-        group: &str,
-        project: &Path,
-        script: &str,
-        tidy: &dyn Fn() -> Result<(), BenchError>,
-    ) -> Result<(), BenchError> {
+    /// The same script inside and outside.
+    fn both(&self, report: &mut Report, group: &str, work: &Work<'_>) -> Result<(), BenchError> {
         let outside = || {
-            let seconds = self.time(self.world.command("sh").args(["-ec", script]).current_dir(project))?;
-            tidy()?;
+            let seconds = self.time(self.world.command("sh").args(["-ec", work.script]).current_dir(work.project))?;
+            (work.tidy)()?;
             Ok(seconds)
         };
-        let inside =
-            || self.time(&mut self.world.sbx(project, &["-q", "run", "--no-cache", "--", "sh", "-ec", script]));
+        let inside = ["-q", "run", "--no-cache", "--", "sh", "-ec", work.script];
+        let inside = || self.time(&mut self.world.sbx(work.project, &inside));
         let subjects = vec![Subject::new(OUTSIDE, outside), Subject::new(INSIDE, inside)];
-        self.measure(report, group, self.size.rounds, subjects)
+        self.measure(report, group, work.rounds, subjects)
     }
 
     /// Many C files by as many compilers as there are processors.
-    fn compile(&self, report: &mut Report) -> Result<(), BenchError> {
-        let count = self.size.pick(200, 4);
+    fn compile(&self, report: &mut Report, tell: &mut dyn FnMut(&str)) -> Result<(), BenchError> {
+        let (count, rounds) = (self.size.pick(200, 4), self.size.rounds);
         if program(Path::new("cc")).is_none() {
             report.lacks("a compiler's work", "there is no C compiler (cc)");
             return Ok(());
         }
+        tell(&format!("{count} C files compiled, {rounds} times outside and inside"));
         let project = self.world.project("compile", "inputs = ['*.c']\n")?;
         for index in 0..count {
             let path = project.join(format!("f{index}.c"));
@@ -136,14 +157,46 @@ impl Bench<'_> {
                 .into_iter()
                 .try_for_each(|path| fs::remove_file(path).map_err(BenchError::io("remove an object file")))
         };
-        self.both(report, "compile", &project, &script, &tidy)?;
+        self.both(report, "compile", &Work { project: &project, script: &script, rounds, tidy: &tidy })?;
         ratio(report, &format!("compiling {count} C files inside / outside"), ("compile", INSIDE, OUTSIDE), 1.03);
         Ok(())
     }
 
+    /// Many small processes, as autoconf's scripts start them. The design has no target for them.
+    fn configure(&self, report: &mut Report, tell: &mut dyn FnMut(&str)) -> Result<(), BenchError> {
+        let (checks, rounds) = (self.size.pick(50, 3), self.size.rounds);
+        if program(Path::new("cc")).is_none() {
+            report.lacks("many small processes", "there is no C compiler (cc)");
+            return Ok(());
+        }
+        tell(&format!("{checks} checks of a configure script, {rounds} times outside and inside"));
+        let project = self.world.project("configure", "inputs = ['configure']\n")?;
+        fs::write(project.join("configure"), CONFIGURE).map_err(BenchError::io("write a configure script"))?;
+        let title = format!("a configure script of {checks} checks, each of a dozen small programs");
+        report.group("configure", title, Beside::Ratio);
+        let script = format!("mkdir build; cd build; sh ../configure {checks}");
+        let tidy = || remove(&project.join("build"));
+        self.both(report, "configure", &Work { project: &project, script: &script, rounds, tidy: &tidy })?;
+        let sample = |name: &str| report.find("configure", name)?.sample();
+        if let (Some(inside), Some(outside)) = (sample(INSIDE), sample(OUTSIDE)) {
+            let Interval { value, low, high } = stats::ratio(&inside, &outside);
+            report.figures.push(Figure {
+                name: format!("a configure script of {checks} checks inside / outside"),
+                group: "ratios without a target, and the ends of their 95 % intervals".to_owned(),
+                value: Some(value),
+                low,
+                high,
+                unit: "×".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
     /// Many files unpacked and deleted.
-    fn files(&self, report: &mut Report) -> Result<(), BenchError> {
-        let count = self.size.pick(20_000, 100);
+    fn files(&self, report: &mut Report, tell: &mut dyn FnMut(&str)) -> Result<(), BenchError> {
+        // A round takes seconds, and far less than the whole of it can be noise.
+        let (count, rounds) = (self.size.pick(20_000, 100), self.size.rounds.div_ceil(2).max(2));
+        tell(&format!("{count} files unpacked and deleted, {rounds} times outside and inside"));
         let project = self.world.project("files", "inputs = ['files.tar']\n")?;
         let unpacked: PathBuf = self.world.directory("unpacked")?;
         tree(&unpacked, count, self.interrupts)?;
@@ -153,7 +206,7 @@ impl Bench<'_> {
         remove(&unpacked)?;
         report.group("files", format!("{count} files of 4 KiB unpacked and deleted"), Beside::Ratio);
         let script = "mkdir out; tar -xf files.tar -C out; rm -r out";
-        self.both(report, "files", &project, script, &|| Ok(()))?;
+        self.both(report, "files", &Work { project: &project, script, rounds, tidy: &|| Ok(()) })?;
         ratio(
             report,
             &format!("unpacking and deleting {count} files inside / outside"),
@@ -162,6 +215,16 @@ impl Bench<'_> {
         );
         Ok(())
     }
+}
+
+/// What is done inside and outside.
+struct Work<'a> {
+    project: &'a Path,
+    script: &'a str,
+    /// How often.
+    rounds: usize,
+    /// Removes what it leaves outside.
+    tidy: &'a dyn Fn() -> Result<(), BenchError>,
 }
 
 fn remove(path: &Path) -> Result<(), BenchError> {
@@ -174,7 +237,7 @@ fn remove(path: &Path) -> Result<(), BenchError> {
 /// A file that keeps a compiler busy for a while.
 fn source(index: usize) -> String {
     let mut text = String::from("#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n");
-    for number in 0..40 {
+    for number in 0..10 {
         let _ = writeln!(
             text,
             "int f{index}_{number}(const char *s, int n) {{ int sum = {number}; for (int i = 0; i < n; i++) {{ \

@@ -14,7 +14,7 @@ use super::rounds::{self, Subject, side_by_side};
 use super::stats::{self, Sample};
 use super::world::{Setup, World, program};
 use super::{BenchError, Interrupts, Size};
-use crate::record::Record;
+use crate::record::{Record, Step};
 
 /// Between two launches that are paced.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -230,7 +230,7 @@ impl Bench<'_> {
     fn phases(&self, report: &mut Report, tell: &mut dyn FnMut(&str)) -> Result<(), BenchError> {
         tell("the phases of a run");
         let file = self.world.path("report.json");
-        let mut lengths: Vec<(String, Vec<f64>)> = Vec::new();
+        let (mut phases, mut steps) = (Lengths::default(), Lengths::default());
         for _ in 0..self.sweep_rounds() {
             let mut command = self.world.sbx(self.empty, &["-q", "run", "--no-cache", "--report"]);
             command.arg(&file).arg("--").args(self.argv);
@@ -238,17 +238,35 @@ impl Bench<'_> {
             let text = fs::read_to_string(&file).map_err(BenchError::io(format!("read {}", file.display())))?;
             let Ok(record) = serde_json::from_str::<Record>(&text) else { continue };
             for phase in record.phases {
-                let seconds = phase.duration_us as f64 * 1e-6;
-                match lengths.iter_mut().find(|(name, _)| *name == phase.name) {
-                    Some((_, lengths)) => lengths.push(seconds),
-                    None => lengths.push((phase.name, vec![seconds])),
-                }
+                phases.add(phase.name, phase.duration_us);
+            }
+            for step in record.steps {
+                let whose = if step.process == Step::INIT { "PID 1" } else { "the command's process" };
+                steps.add(format!("{whose}: {}", step.name), step.duration_us);
             }
         }
-        let part = |(name, lengths): (String, Vec<f64>)| Some(Part { name, seconds: Sample::new(lengths)?.median() });
-        let parts = lengths.into_iter().filter_map(part).collect();
-        report.phases.push(Phases { command: SBX.to_owned(), parts });
+        report.phases.push(Phases { command: SBX.to_owned(), parts: phases.medians() });
+        report.phases.push(Phases { command: format!("{SBX}: the steps inside"), parts: steps.medians() });
         Ok(())
+    }
+}
+
+/// The lengths of things that happen in every run, in order of their first.
+#[derive(Debug, Default)]
+struct Lengths(Vec<(String, Vec<f64>)>);
+
+impl Lengths {
+    fn add(&mut self, name: String, microseconds: u64) {
+        let seconds = microseconds as f64 * 1e-6;
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, lengths)) => lengths.push(seconds),
+            None => self.0.push((name, vec![seconds])),
+        }
+    }
+
+    fn medians(self) -> Vec<Part> {
+        let part = |(name, lengths): (String, Vec<f64>)| Some(Part { name, seconds: Sample::new(lengths)?.median() });
+        self.0.into_iter().filter_map(part).collect()
     }
 }
 

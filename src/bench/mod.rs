@@ -10,12 +10,14 @@ pub mod html;
 pub mod io;
 pub mod launch;
 pub mod machine;
+pub mod markdown;
 pub mod namespaces;
 mod relay;
 pub mod report;
 pub mod rounds;
 pub mod stats;
 mod svg;
+pub mod sweep;
 pub mod text;
 pub mod world;
 

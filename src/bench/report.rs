@@ -171,11 +171,11 @@ pub struct Figure {
     pub group: String,
     /// The figure; none when it can't be told from noise.
     pub value: Option<f64>,
-    /// The smallest that was seen.
+    /// The smallest that was seen; of a ratio, the lower end of its 95 % interval.
     pub low: f64,
-    /// The largest that was seen.
+    /// The largest that was seen; of a ratio, the upper end of its 95 % interval.
     pub high: f64,
-    /// Its unit: `B` for bytes.
+    /// Its unit: `B` for bytes, `×` for a ratio.
     pub unit: String,
 }
 

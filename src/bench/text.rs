@@ -2,9 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::report::{
-    Beside, Change, Compared, Comparison, Figure, Measurement, Missing, Quoted, Report, Target, Verdict,
-};
+use super::report::{Beside, Change, Compared, Comparison, Figure, Measurement, Missing, Quoted, Report, Verdict};
 
 /// A time in seconds with three digits and the unit that fits.
 pub fn time(seconds: f64) -> String {
@@ -20,6 +18,15 @@ pub fn time(seconds: f64) -> String {
         _ => 0,
     };
     format!("{value:.digits$} {unit}")
+}
+
+/// A whole number with a comma between its thousands; anything else as it is.
+pub fn thousands(number: &str) -> String {
+    if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return number.to_owned();
+    }
+    let groups = number.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy);
+    groups.collect::<Vec<_>>().join(",")
 }
 
 /// Bytes with the binary unit that fits.
@@ -53,12 +60,10 @@ pub fn beside(report: &Report, how: Beside, result: &Measurement) -> String {
     }
 }
 
-/// The figure, or that noise hides it.
-pub fn figure(figure: &Figure) -> String {
-    match figure.value {
-        Some(value) => bytes(value),
-        None => "in the noise".to_owned(),
-    }
+/// The figure, or that noise hides it; the least and the most.
+pub fn figure(figure: &Figure) -> [String; 3] {
+    let shown = |value| if figure.unit == "×" { format!("{value:.2} ×") } else { bytes(value) };
+    [figure.value.map_or_else(|| "in the noise".to_owned(), shown), shown(figure.low), shown(figure.high)]
 }
 
 /// What is quoted.
@@ -77,56 +82,104 @@ pub fn against_quoted(quoted: &Quoted) -> String {
     }
 }
 
-/// The whole report as text.
-pub fn text(report: &Report) -> String {
-    let mut text = String::new();
-    let size = if report.quick { ", quick" } else { "" };
-    let _ = writeln!(text, "sbx bench {}, {} rounds{size}, {}", report.bench, report.rounds, report.started);
-    for fact in &report.machine {
-        let _ = writeln!(text, "  {}: {}", fact.name, fact.value);
+/// A table with a heading over it. Its first row names the columns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// The heading.
+    pub title: String,
+    /// The rows, all of one length.
+    pub rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    fn new<const N: usize>(title: &str, head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> Self {
+        let head = head.map(str::to_owned).to_vec();
+        Self { title: title.to_owned(), rows: std::iter::once(head).chain(rows.map(Vec::from)).collect() }
     }
-    for note in &report.notes {
-        let _ = writeln!(text, "  {note}");
+
+    /// Whether a column is set to the right: those that have a number, but the first.
+    pub fn is_right(&self, column: usize) -> bool {
+        let is_number = |cell: &String| cell.starts_with(|c: char| c.is_ascii_digit() || "+−".contains(c));
+        column > 0 && self.rows.iter().skip(1).any(|row| is_number(&row[column]))
     }
+}
+
+/// The tables of a report that have a row, but that of a comparison.
+pub fn tables(report: &Report) -> Vec<Table> {
+    let mut tables = Vec::new();
     for group in &report.groups {
         let head = match group.beside {
             Beside::Nothing => "",
             Beside::Difference => "MORE",
             Beside::Ratio => "RATIO",
         };
-        let mut rows = vec![["", "P50", "P90", "P99", "MAX", head].map(str::to_owned)];
-        rows.extend(report.of(&group.name).map(|result| {
+        let rows = report.of(&group.name).map(|result| {
             let [p50, p90, p99, max] = [result.median, result.p90, result.p99, result.max].map(time);
             [result.label(), p50, p90, p99, max, beside(report, group.beside, result)]
-        }));
-        if rows.len() > 1 {
-            section(&mut text, &group.title, &rows);
-        }
+        });
+        tables.push(Table::new(&group.title, ["", "P50", "P90", "P99", "MAX", head], rows));
     }
     for title in titles(&report.figures) {
         let of_group = report.figures.iter().filter(|figure| figure.group == *title);
-        let mut rows = vec![["", "FIGURE", "LEAST", "MOST"].map(str::to_owned)];
-        rows.extend(of_group.map(|one| [one.name.clone(), figure(one), bytes(one.low), bytes(one.high)]));
-        section(&mut text, title, &rows);
+        let rows = of_group.map(|one| {
+            let [value, low, high] = figure(one);
+            [one.name.clone(), value, low, high]
+        });
+        tables.push(Table::new(title, ["", "FIGURE", "LEAST", "MOST"], rows));
     }
-    if !report.quoted.is_empty() {
-        let mut rows = vec![["", "QUOTED", "HERE", ""].map(str::to_owned)];
-        rows.extend(report.quoted.iter().map(|one| {
-            let here = one.here.map_or_else(|| "-".to_owned(), time);
-            [one.name.clone(), quoted(one), here, against_quoted(one)]
-        }));
-        section(&mut text, "what is often quoted, and the median here (unshare)", &rows);
-    }
+    let rows = report.quoted.iter().map(|one| {
+        let here = one.here.map_or_else(|| "-".to_owned(), time);
+        [one.name.clone(), quoted(one), here, against_quoted(one)]
+    });
+    let title = "what is often quoted, and the median here (unshare)";
+    tables.push(Table::new(title, ["", "QUOTED", "HERE", ""], rows));
     for phases in &report.phases {
         let whole: f64 = phases.parts.iter().map(|part| part.seconds).sum();
-        let mut rows = vec![["", "MEDIAN", "PART"].map(str::to_owned)];
-        rows.extend(phases.parts.iter().map(|part| {
+        let rows = phases.parts.iter().map(|part| {
             let part_of = part.seconds / whole.max(f64::MIN_POSITIVE) * 100.0;
             [part.name.clone(), time(part.seconds), format!("{part_of:.0} %")]
-        }));
-        section(&mut text, &format!("phases of {}", phases.command), &rows);
+        });
+        tables.push(Table::new(&format!("phases of {}", phases.command), ["", "MEDIAN", "PART"], rows));
     }
-    targets(&mut text, &report.targets);
+    let rows = report.targets.iter().map(|one| {
+        let interval = format!("{:.2} to {:.2}", one.low, one.high);
+        let [figure, target] = [one.figure, one.target].map(|value| format!("{value:.2}"));
+        [one.what.clone(), figure, interval, target, verdict(one.verdict).to_owned()]
+    });
+    tables.push(Table::new("targets", ["", "FIGURE", "95 %", "TARGET", "VERDICT"], rows));
+    tables.retain(|table| table.rows.len() > 1);
+    tables
+}
+
+/// The table of a comparison.
+pub fn comparison_table(comparison: &Comparison) -> Table {
+    let rows = comparison.rows.iter().map(|row| {
+        let name = format!("{}: {}", row.group, row.subject);
+        let interval = format!("{:.2} to {:.2}", row.low, row.high);
+        [name, time(row.old), time(row.new), format!("{:.2}", row.ratio), interval, change(row)]
+    });
+    let title = format!("compared with {}", comparison.old_started);
+    Table::new(&title, ["", "THEN", "NOW", "RATIO", "95 %", "VERDICT"], rows)
+}
+
+/// What a report begins with: which bench, how often, when.
+pub fn headline(report: &Report) -> String {
+    let size = if report.quick { ", quick" } else { "" };
+    format!("sbx bench {}, {} rounds{size}, {}", report.bench, report.rounds, report.started)
+}
+
+/// The whole report as text.
+pub fn text(report: &Report) -> String {
+    let mut text = headline(report) + "\n";
+    for fact in &report.machine {
+        let _ = writeln!(text, "  {}: {}", fact.name, fact.value);
+    }
+    for note in &report.notes {
+        let _ = writeln!(text, "  {note}");
+    }
+    for table in tables(report) {
+        section(&mut text, &table);
+    }
     if !report.missing.is_empty() {
         text.push('\n');
     }
@@ -134,7 +187,10 @@ pub fn text(report: &Report) -> String {
         let _ = writeln!(text, "not measured: {what}: {reason}");
     }
     if let Some(comparison) = &report.comparison {
-        self::comparison(&mut text, comparison);
+        section(&mut text, &comparison_table(comparison));
+        for line in differences(comparison) {
+            let _ = writeln!(text, "{line}");
+        }
     }
     text
 }
@@ -148,19 +204,6 @@ pub fn titles(figures: &[Figure]) -> Vec<&String> {
         }
     }
     titles
-}
-
-fn targets(text: &mut String, targets: &[Target]) {
-    if targets.is_empty() {
-        return;
-    }
-    let mut rows = vec![["", "FIGURE", "95 %", "TARGET", "VERDICT"].map(str::to_owned)];
-    rows.extend(targets.iter().map(|one| {
-        let interval = format!("{:.2} to {:.2}", one.low, one.high);
-        let [figure, target] = [one.figure, one.target].map(|value| format!("{value:.2}"));
-        [one.what.clone(), figure, interval, target, verdict(one.verdict).to_owned()]
-    }));
-    section(text, "targets", &rows);
 }
 
 /// What became of a subject, in words.
@@ -177,40 +220,30 @@ fn confidence(row: &Compared) -> String {
     if row.confidence > 0.9999 { "> 99.99 % sure".to_owned() } else { format!("{:.2} % sure", row.confidence * 100.0) }
 }
 
-fn comparison(text: &mut String, comparison: &Comparison) {
-    let mut rows = vec![["", "THEN", "NOW", "RATIO", "95 %", "VERDICT"].map(str::to_owned)];
-    rows.extend(comparison.rows.iter().map(|row| {
-        let name = format!("{}: {}", row.group, row.subject);
-        let interval = format!("{:.2} to {:.2}", row.low, row.high);
-        [name, time(row.old), time(row.new), format!("{:.2}", row.ratio), interval, change(row)]
-    }));
-    section(text, &format!("compared with {}", comparison.old_started), &rows);
+/// What a comparison says besides its table, a line each.
+pub fn differences(comparison: &Comparison) -> Vec<String> {
     let lists = [
         ("only then", &comparison.only_old),
         ("only now", &comparison.only_new),
         ("the machine differs", &comparison.machine),
     ];
-    for (what, items) in lists {
-        for item in items {
-            let _ = writeln!(text, "{what}: {item}");
-        }
-    }
-    let _ = writeln!(text, "{}", comparison.summary());
+    let lines = lists.into_iter().flat_map(|(what, items)| items.iter().map(move |item| format!("{what}: {item}")));
+    lines.chain([comparison.summary()]).collect()
 }
 
-/// A heading and rows: the first column to the left, the others to the right but for words.
-fn section<const N: usize>(text: &mut String, title: &str, rows: &[[String; N]]) {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(width);
-    let is_number = |cell: &str| cell.starts_with(|c: char| c.is_ascii_digit() || "+−".contains(c));
-    let _ = writeln!(text, "\n{title}");
-    for row in rows {
+/// A heading and rows.
+fn section(text: &mut String, table: &Table) {
+    let columns = table.rows.first().map_or(0, Vec::len);
+    let width = |column: usize| table.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let _ = writeln!(text, "\n{}", table.title);
+    for row in &table.rows {
         let mut line = String::from(" ");
         for (column, cell) in row.iter().enumerate() {
             let width = widths[column];
             // A heading stands where its column's cells do.
-            let right = column > 0 && rows.last().is_some_and(|last| is_number(&last[column]));
-            let _ = if right { write!(line, " {cell:>width$}  ") } else { write!(line, " {cell:<width$}  ") };
+            let is_right = table.is_right(column);
+            let _ = if is_right { write!(line, " {cell:>width$}  ") } else { write!(line, " {cell:<width$}  ") };
         }
         let _ = writeln!(text, "{}", line.trim_end());
     }
@@ -269,6 +302,7 @@ mod tests {
             ["0.00 ns", "150 ns", "2.35 µs", "123 µs", "12.0 ms", "3.00 s"]
         );
         assert_eq!([100.0, 20_480.0, 31_457_280.0].map(bytes), ["100 B", "20.0 KiB", "30.0 MiB"]);
+        assert_eq!(["7", "1000", "1234567", "1.5", ""].map(thousands), ["7", "1,000", "1,234,567", "1.5", ""]);
         let one = |here| against_quoted(&Quoted { name: String::new(), quoted: 2.0, to: Some(5.0), here });
         assert_eq!(
             [one(None), one(Some(3.0)), one(Some(10.0)), one(Some(0.5))],

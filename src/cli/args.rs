@@ -524,6 +524,7 @@ mod tests {
             "sbx bench launch true",
             "sbx bench namespaces --rounds 1",
             "sbx bench namespaces --json --csv",
+            "sbx bench show report.json --csv --markdown",
             "sbx bench show",
             "sbx check extra",
             "sbx -q -v check",

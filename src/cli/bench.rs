@@ -20,7 +20,7 @@ const LAUNCH: (usize, usize) = (200, 10);
 /// The same for hashing.
 const HASH: (usize, usize) = (15, 2);
 /// The same for work inside.
-const IO: (usize, usize) = (7, 2);
+const IO: (usize, usize) = (8, 2);
 
 pub(super) fn run(context: &Context, typed: &Bench) -> Result<End, Error> {
     let (shown, report) = match &typed.command {
@@ -102,9 +102,10 @@ fn show(context: &Context, shown: &BenchOutput, mut report: Report) -> Result<En
         let page = bench::html::page(&report);
         fs::write(path, page).map_err(|source| Error::Write { path: path.clone(), source })?;
     }
-    match (shown.json, shown.csv) {
-        (true, _) => output::json(&report)?,
-        (_, true) => output::text(&bench::text::csv(&report))?,
+    match (shown.json, shown.csv, shown.markdown) {
+        (true, _, _) => output::json(&report)?,
+        (_, true, _) => output::text(&bench::text::csv(&report))?,
+        (_, _, true) => output::lines(&bench::markdown::markdown(&report))?,
         _ => output::lines(&bench::text::text(&report))?,
     }
     let slower = report.comparison.is_some_and(|comparison| comparison.count(Change::Slower) > 0);

@@ -130,6 +130,12 @@ fn namespaces_are_measured_and_shown_in_every_form() {
     assert!(lines.iter().all(|line| width(line) == width(lines[0])), "{csv}");
     let rows = report["results"].as_array().map(Vec::len).expect("results") + 8;
     assert_eq!(lines.len(), rows + 1);
+    let markdown = project.sbx(["bench", "show", "report.json", "--markdown"]).ok().stdout;
+    for word in
+        ["## sbx bench namespaces, 5 rounds", "### unshare(2): the namespace alone", "| net | ", "- kernel: Linux"]
+    {
+        assert!(markdown.contains(word), "{word}: {markdown}");
+    }
     // What is read is what was written.
     let again = project.sbx(["bench", "show", "report.json", "--json"]).ok().stdout;
     assert_eq!(json(&again)["results"].as_array().map(Vec::len), Some(rows - 8));
@@ -242,7 +248,7 @@ fn hashing_and_work_inside_are_measured() {
     };
     let expected: [(&str, &[&str], usize); 2] = [
         ("hash", &["inputs", "changed", "cold-small", "cold-large"], 10),
-        ("io", &["outputs", "compile", "files", "down", "up", "connections", "allowing"], 5),
+        ("io", &["outputs", "compile", "configure", "files", "down", "up", "connections", "allowing"], 5),
     ];
     for (name, expected, targets) in expected {
         let project = Project::bare();

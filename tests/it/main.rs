@@ -13,6 +13,7 @@ mod commands;
 mod config;
 mod faults;
 mod fetch;
+mod figures;
 mod garbage;
 mod host;
 mod isolation;

@@ -34,7 +34,7 @@ fn blocks(document: &str) -> Vec<Block> {
     found
 }
 
-fn documents() -> Vec<PathBuf> {
+pub(crate) fn documents() -> Vec<PathBuf> {
     let mut found = vec![root().join("README.md")];
     for entry in fs::read_dir(root().join("docs")).into_iter().flatten() {
         found.push(entry.expect("an entry").path());

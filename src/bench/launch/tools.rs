@@ -162,6 +162,8 @@ fn podman(world: &World, rootfs: &Path, argv: &[OsString]) -> Result<Tool, Bench
         "--log-driver=none",
         "--tmpfs=/tmp",
     ]));
+    // By itself it asks for more than some may have, root without CAP_SYS_RESOURCE too.
+    arguments.extend(words(["--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"]));
     for shown in shown() {
         if let Shown::Directory(path) = shown {
             arguments.push(format!("--volume={path}:{path}:ro").into());

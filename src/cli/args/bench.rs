@@ -13,7 +13,8 @@ Examples:
   sbx bench launch --html page.html          launches beside other sandboxes', as a page with plots
   sbx bench launch -- sh -c 'exit 0'         with another command than `true`
   sbx bench launch --json > old.json         keep it, and later:
-  sbx bench launch --compare old.json        what has changed since")]
+  sbx bench launch --compare old.json        what has changed since
+  sbx bench show old.json --markdown         tables to be put into an issue")]
 pub struct Bench {
     /// Which bench.
     #[command(subcommand)]
@@ -53,11 +54,14 @@ pub struct BenchRun {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct BenchOutput {
     /// Print JSON, every single time included
-    #[arg(long, conflicts_with = "csv")]
+    #[arg(long, conflicts_with_all = ["csv", "markdown"])]
     pub json: bool,
     /// Print CSV, a line for each row of the tables
-    #[arg(long)]
+    #[arg(long, conflicts_with = "markdown")]
     pub csv: bool,
+    /// Print Markdown with GitHub's tables, to be put into an issue
+    #[arg(long)]
+    pub markdown: bool,
     /// Write a page with plots that needs nothing else
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub html: Option<PathBuf>,
