@@ -29,12 +29,17 @@ impl Digest {
 
     /// The hash alone, as 64 lowercase hexadecimal digits.
     pub fn hex(&self) -> String {
-        let mut text = String::with_capacity(64);
-        for byte in self.hash {
-            text.push(char::from(HEX[usize::from(byte >> 4)]));
-            text.push(char::from(HEX[usize::from(byte & 15)]));
+        self.digits().map(char::from).into_iter().collect()
+    }
+
+    /// The same digits, in ASCII.
+    pub fn digits(&self) -> [u8; 64] {
+        let mut digits = [0; 64];
+        for (index, byte) in self.hash.into_iter().enumerate() {
+            digits[2 * index] = HEX[usize::from(byte >> 4)];
+            digits[2 * index + 1] = HEX[usize::from(byte & 15)];
         }
-        text
+        digits
     }
 }
 

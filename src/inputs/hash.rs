@@ -58,30 +58,30 @@ pub(super) fn hash_unknown(
     store: &Store,
 ) -> Result<Hashed, InputError> {
     let mut records = memo.records();
-    let mut jobs = Vec::new();
-    let mut files = Vec::with_capacity(items.len());
-    for (index, item) in items.iter().enumerate() {
-        // Two names that are not UTF-8 may look the same here; their stamps don't.
-        let path = item.path.to_string_lossy();
-        let digest = records.find(&path, &item.stamp);
-        if digest.is_none() {
-            jobs.push((index, *item));
-        }
-        files.push(Visited { path, stamp: item.stamp, digest });
-    }
+    // Two names that are not UTF-8 may look the same here; their stamps don't.
+    let known = items.iter().map(|item| records.find(&item.path.to_string_lossy(), &item.stamp));
+    let mut digests: Vec<_> = known.collect();
+    let unknown = items.iter().enumerate().zip(&digests).filter(|(_, digest)| digest.is_none());
+    let jobs: Vec<_> = unknown.map(|((index, item), _)| (index, *item)).collect();
     if !jobs.is_empty() {
+        let mut stamps: Vec<_> = items.iter().map(|item| item.stamp).collect();
         let mut faults = Faults::default();
         for (index, result) in read_all(source, &jobs, threads_for(jobs.len(), store.jobs())) {
             match result {
-                Ok((stamp, digest)) => (files[index].stamp, files[index].digest) = (stamp, Some(digest)),
+                Ok((stamp, digest)) => (stamps[index], digests[index]) = (stamp, Some(digest)),
                 Err(InputError::Faults(more)) => faults.append(more),
                 Err(error) => return Err(error),
             }
         }
         faults.into_result()?;
-        memo.update(store, &files)?;
+        let visited = items.iter().zip(stamps).zip(&digests).map(|((item, stamp), digest)| Visited {
+            path: item.path.to_string_lossy(),
+            stamp,
+            digest: *digest,
+        });
+        memo.update(store, &visited.collect::<Vec<_>>())?;
     }
-    let digests = files.iter().map(|file| file.digest.expect("known, or read without a fault")).collect();
+    let digests = digests.into_iter().map(|digest| digest.expect("known, or read without a fault")).collect();
     Ok(Hashed { digests, read: jobs.len() as u64 })
 }
 

@@ -25,6 +25,7 @@ pub mod identity;
 mod ignored;
 mod image;
 mod look;
+mod looks;
 pub mod packages;
 mod patterns;
 pub mod rootfs;
@@ -36,8 +37,8 @@ mod walk;
 mod zip;
 
 use hash::{Hashed, Item, Source};
+use looks::Kind;
 use stamp::Memo;
-use walk::Kind;
 
 pub use compare::Unlike;
 pub use fault::{Fault, Faults, InputError};
@@ -191,7 +192,7 @@ fn gather(
     let patterns = patterns::Patterns::new(&settings.inputs)?;
     let opened = open_root(root)?;
     let memo = Memo::read(store.memo_path(project));
-    let found = walk::walk(root, &patterns, settings.gitignore, progress)?;
+    let found = walk::walk(root, &patterns, settings.gitignore, store.jobs(), progress)?;
     let items: Vec<_> = found
         .iter()
         .filter_map(|found| match found.kind {

@@ -68,7 +68,7 @@ impl Patterns {
                 set.add(glob(&format!("{text}/**"))?);
                 owners.push(index);
             }
-            let top = if literal { Some(text) } else { text.strip_suffix("/**") };
+            let top = if literal || text == "**" { Some(text) } else { text.strip_suffix("/**") };
             let subtree = top.map(glob).transpose()?.map(|glob| glob.compile_matcher());
             compiled.push(Compiled { text: text.to_owned(), negated: pattern.negated, reach: steps(text), subtree });
         }
@@ -98,6 +98,13 @@ impl Patterns {
                 .iter()
                 .any(|pattern| pattern.negated && pattern.subtree.as_ref().is_some_and(|top| covers(top, dir)))
         })
+    }
+
+    /// The pattern that makes an input of everything below the directory `dir`, where no later one has a say there.
+    pub(super) fn all_below(&self, dir: &str) -> Option<usize> {
+        let last = self.patterns.iter().rposition(|pattern| pattern.reaches(dir))?;
+        let Compiled { negated, subtree, .. } = &self.patterns[last];
+        (!negated && subtree.as_ref().is_some_and(|top| covers(top, dir))).then_some(last)
     }
 
     /// True when a pattern spells out the way to `path`, component by component without a wildcard.

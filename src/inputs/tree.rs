@@ -1,9 +1,10 @@
 //! The Merkle tree of a manifest: Remote Execution API `Directory` messages in canonical form.
 
 use prost::Message as _;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 use super::{Entry, Manifest, Node};
-use crate::action::messages::{Directory, DirectoryNode, FileNode, SymlinkNode};
+use crate::action::messages::{Directory, DirectoryNode};
 use crate::digest::Digest;
 use crate::path::GuestPath;
 
@@ -31,8 +32,12 @@ impl Manifest {
 }
 
 /// Encodes the directory whose entries are `entries`; their paths below it begin at byte `start`.
+///
+/// The message is written as it goes, for a tree has as many names as files and digests. The tests hold it against the
+/// published types.
 fn encode(entries: &[Entry], start: usize, visit: &mut dyn FnMut(&[u8])) -> Digest {
-    let mut directory = Directory::default();
+    // The fields 1, 2 and 3 of Directory. In its nodes field 1 is the name.
+    let (mut files, mut directories, mut symlinks) = (Vec::new(), Vec::new(), Vec::new());
     let mut rest = entries;
     while let Some(first) = rest.first() {
         let below = &first.path[start..];
@@ -41,27 +46,69 @@ fn encode(entries: &[Entry], start: usize, visit: &mut dyn FnMut(&[u8])) -> Dige
                 |entry: &Entry| entry.path[start..].strip_prefix(name).is_some_and(|after| after.starts_with('/'));
             let count = rest.partition_point(inside);
             let digest = encode(&rest[..count], start + name.len() + 1, visit);
-            directory.directories.push(DirectoryNode { name: name.to_owned(), digest: Some(digest.into()) });
+            put(&mut directories, 2, &[(1, Part::Text(name.as_bytes())), (2, Part::Digest(digest))]);
             rest = &rest[count..];
             continue;
         }
-        let name = below.to_owned();
+        let name = (1, Part::Text(below.as_bytes()));
         match &first.node {
             Node::File { digest, executable } => {
-                let digest = Some((*digest).into());
-                directory.files.push(FileNode { name, digest, is_executable: *executable });
+                put(&mut files, 1, &[name, (2, Part::Digest(*digest)), (4, Part::Number((*executable).into()))]);
             }
-            Node::Symlink { target } => directory.symlinks.push(SymlinkNode { name, target: target.clone() }),
-            Node::EmptyDirectory => {
-                let digest = Some(Digest::of(b"").into());
-                directory.directories.push(DirectoryNode { name, digest });
-            }
+            Node::Symlink { target } => put(&mut symlinks, 3, &[name, (2, Part::Text(target.as_bytes()))]),
+            Node::EmptyDirectory => put(&mut directories, 2, &[name, (2, Part::Digest(Digest::of(b"")))]),
         }
         rest = &rest[1..];
     }
-    let bytes = directory.encode_to_vec();
+    let mut bytes = files;
+    bytes.extend(directories);
+    bytes.extend(symlinks);
     visit(&bytes);
     Digest::of(&bytes)
+}
+
+/// A field's value in a node.
+#[derive(Clone, Copy)]
+enum Part<'a> {
+    Text(&'a [u8]),
+    Digest(Digest),
+    Number(u64),
+}
+
+/// Adds to `out` the message with these `parts` as its field `tag`. What has its default value is left out.
+fn put(out: &mut Vec<u8>, tag: u32, parts: &[(u32, Part<'_>)]) {
+    // The key of a field below 16 is one byte.
+    let length = |part: &Part<'_>| match part {
+        Part::Text([]) | Part::Number(0) => 0,
+        Part::Text(text) => 1 + encoded_len_varint(text.len() as u64) + text.len(),
+        Part::Digest(digest) => 2 + length_of(digest),
+        Part::Number(number) => 1 + encoded_len_varint(*number),
+    };
+    encode_key(tag, WireType::LengthDelimited, out);
+    encode_varint(parts.iter().map(|(_, part)| length(part) as u64).sum(), out);
+    for (tag, part) in parts {
+        match part {
+            Part::Text([]) | Part::Number(0) => {}
+            Part::Text(text) => {
+                encode_key(*tag, WireType::LengthDelimited, out);
+                encode_varint(text.len() as u64, out);
+                out.extend_from_slice(text);
+            }
+            Part::Digest(digest) => {
+                put(out, *tag, &[(1, Part::Text(&digest.digits())), (2, Part::Number(digest.size))]);
+            }
+            Part::Number(number) => {
+                encode_key(*tag, WireType::Varint, out);
+                encode_varint(*number, out);
+            }
+        }
+    }
+}
+
+/// The length of a Digest message, which is below 128: hash and size.
+fn length_of(digest: &Digest) -> usize {
+    let size = if digest.size > 0 { 1 + encoded_len_varint(digest.size) } else { 0 };
+    2 + 64 + size
 }
 
 #[cfg(test)]

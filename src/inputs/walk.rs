@@ -3,75 +3,72 @@
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use walkdir::{DirEntry, WalkDir};
 
 use super::Progress;
 use super::fault::{Fault, Faults};
 use super::ignored::Ignored;
-use super::look::{Looker, Seen};
+use super::looks::{Found, Kind, Looks, Met};
 use super::patterns::{Patterns, Verdict};
-use super::stamp::Stamp;
 use crate::config::model::Gitignore;
 use crate::path::{STAGING_PREFIX, printable};
-
-/// One input as the walk met it.
-pub(super) struct Found {
-    pub(super) path: String,
-    pub(super) kind: Kind,
-}
-
-pub(super) enum Kind {
-    File { stamp: Stamp, executable: bool },
-    Symlink { target: String },
-    EmptyDirectory,
-}
 
 /// How many inputs are found between two words to the progress display.
 const REPORT_EVERY: usize = 512;
 
-/// Finds every input below `root`, sorted component by component.
+/// Finds every input below `root`, sorted component by component, with up to `threads` threads.
 pub(super) fn walk(
     root: &Path,
     patterns: &Patterns,
     gitignore: Gitignore,
+    threads: usize,
     progress: &dyn Progress,
 ) -> Result<Vec<Found>, Faults> {
     let ignored = match gitignore {
         Gitignore::Disregard => None,
         Gitignore::Respect => Some(Ignored::above(root).map_err(|unreadable| Faults::one(unreadable.into()))?),
     };
-    let mut walk = Walk {
-        patterns,
-        ignored,
-        root,
-        found: Vec::new(),
-        faults: Faults::default(),
-        matched: vec![false; patterns.len()],
-        hits: Vec::new(),
-        looker: Looker::default(),
-        maybe_empty: None,
-    };
-    let whole = walk.ignored.as_ref().and_then(|ignored| ignored.whole_project().map(Path::to_owned));
-    if whole.is_none() {
-        walk.run(progress);
-    }
-    walk.explain_unmatched(whole.as_deref());
-    progress.found(walk.found.len() as u64);
-    walk.faults.into_result()?;
-    Ok(walk.found)
+    let (mut found, mut faults) = (Vec::new(), Faults::default());
+    thread::scope(|scope| {
+        let mut walk = Walk {
+            patterns,
+            ignored,
+            root,
+            looks: Looks::new(scope, root, threads),
+            matched: vec![false; patterns.len()],
+            hits: Vec::new(),
+            whole: None,
+            maybe_empty: None,
+        };
+        let whole = walk.ignored.as_ref().and_then(|ignored| ignored.whole_project().map(Path::to_owned));
+        if whole.is_none() {
+            walk.run(progress);
+        }
+        walk.explain_unmatched(whole.as_deref());
+        for seen in walk.looks.finish() {
+            match seen {
+                Ok(input) => found.push(input),
+                Err(fault) => faults.push(fault),
+            }
+        }
+    });
+    progress.found(found.len() as u64);
+    faults.into_result()?;
+    Ok(found)
 }
 
-struct Walk<'a> {
+struct Walk<'a, 'scope> {
     root: &'a Path,
     patterns: &'a Patterns,
     ignored: Option<Ignored>,
-    found: Vec<Found>,
-    faults: Faults,
+    looks: Looks<'scope, 'a>,
     /// Which patterns have matched something.
     matched: Vec<bool>,
     hits: Vec<usize>,
-    looker: Looker,
+    /// A directory below which everything is an input, by its depth, and the pattern that makes it one.
+    whole: Option<(usize, usize)>,
     /// A directory that is an input when it turns out to be empty, and its depth.
     maybe_empty: Option<(String, usize)>,
 }
@@ -83,7 +80,7 @@ enum Descend {
     No,
 }
 
-impl Walk<'_> {
+impl Walk<'_, '_> {
     fn run(&mut self, progress: &dyn Progress) {
         let mut walker = sorted(self.root);
         while let Some(step) = walker.next() {
@@ -98,11 +95,11 @@ impl Walk<'_> {
                 Err(error) => {
                     self.maybe_empty = None;
                     let path = error.path().map_or_else(String::new, |path| self.shown(path));
-                    self.faults.push(Fault::Unreadable { path, source: cause(error) });
+                    self.looks.push(Met::Fault(Fault::Unreadable { path, source: cause(error) }));
                 }
             }
-            if self.found.len() % REPORT_EVERY == REPORT_EVERY - 1 {
-                progress.found(self.found.len() as u64);
+            if self.looks.met() % REPORT_EVERY == REPORT_EVERY - 1 {
+                progress.found(self.looks.met() as u64);
             }
         }
         self.settle_empty(0);
@@ -115,7 +112,7 @@ impl Walk<'_> {
         {
             self.patterns.verdict(path.as_bytes(), &mut self.hits);
             self.note_matched();
-            self.found.push(Found { path, kind: Kind::EmptyDirectory });
+            self.looks.push(Met::Input(Found { path, kind: Kind::EmptyDirectory }));
         }
     }
 
@@ -130,8 +127,9 @@ impl Walk<'_> {
             return Descend::No;
         }
         let is_dir = entry.file_type().is_dir();
-        let verdict = self.patterns.verdict(bytes, &mut self.hits);
-        let descend = is_dir && self.patterns.can_reach_below(&path);
+        self.whole.take_if(|(depth, _)| entry.depth() <= *depth);
+        let verdict = self.verdict(bytes);
+        let descend = is_dir && (self.whole.is_some() || self.patterns.can_reach_below(&path));
         if verdict == Verdict::NotAnInput && !descend {
             if !is_dir {
                 self.note_matched();
@@ -147,7 +145,7 @@ impl Walk<'_> {
         if verdict == Verdict::Input {
             if let Some(fault) = unusable_name(bytes) {
                 self.note_matched();
-                self.faults.push(fault);
+                self.looks.push(Met::Fault(fault));
                 return Descend::No;
             }
             if is_dir {
@@ -158,18 +156,31 @@ impl Walk<'_> {
             return if descend { self.enter(&path, entry.depth()) } else { Descend::Yes };
         }
         self.note_matched();
-        match self.read_kind(entry, &path) {
-            Ok(kind) => self.found.push(Found { path: path.into_owned(), kind }),
-            Err(fault) => self.faults.push(fault),
-        }
+        self.looks.push(Met::Unseen(path.into_owned()));
         Descend::No
     }
 
+    /// What the patterns say, which need not be asked where one of them has said it for all.
+    fn verdict(&mut self, path: &[u8]) -> Verdict {
+        let Some((_, pattern)) = self.whole else { return self.patterns.verdict(path, &mut self.hits) };
+        self.hits.clear();
+        self.hits.push(pattern);
+        Verdict::Input
+    }
+
     fn enter(&mut self, path: &str, depth: usize) -> Descend {
+        if self.whole.is_none()
+            && depth > 0
+            && let Some(pattern) = self.patterns.all_below(path)
+            // The others need no match any more.
+            && self.patterns.wanted().all(|(index, _)| index == pattern || self.matched[index])
+        {
+            self.whole = Some((depth, pattern));
+        }
         if let Some(ignored) = &mut self.ignored
             && let Err(unreadable) = ignored.enter(self.root, path, depth)
         {
-            self.faults.push(unreadable.into());
+            self.looks.push(Met::Fault(unreadable.into()));
         }
         Descend::Yes
     }
@@ -177,19 +188,6 @@ impl Walk<'_> {
     fn note_matched(&mut self) {
         for hit in &self.hits {
             self.matched[*hit] = true;
-        }
-    }
-
-    /// What stands at an input that is no directory.
-    fn read_kind(&mut self, entry: &DirEntry, path: &str) -> Result<Kind, Fault> {
-        let path = path.to_owned();
-        match self.looker.look(entry) {
-            Ok(Seen::File { stamp, executable, .. }) => Ok(Kind::File { stamp, executable }),
-            Ok(Seen::Symlink { target }) => check_target(path, target.as_os_str().as_bytes()),
-            Ok(Seen::Special(kind)) => Err(Fault::Special { path, kind }),
-            // It was none when its directory was listed.
-            Ok(Seen::Directory { .. } | Seen::Unreadable) => Err(Fault::Changing { path }),
-            Err(source) => Err(Fault::Unreadable { path, source }),
         }
     }
 
@@ -211,11 +209,11 @@ impl Walk<'_> {
         }
         for (index, pattern) in wanted {
             let pattern = pattern.to_owned();
-            self.faults.push(match &near[index] {
+            self.looks.push(Met::Fault(match &near[index] {
                 Near::Nothing => Fault::NoMatch { pattern },
                 Near::Directory => Fault::OnlyDirectories { pattern },
                 Near::Ignored(by) => Fault::OnlyIgnored { pattern, by: by.clone() },
-            });
+            }));
         }
     }
 
@@ -301,36 +299,4 @@ pub(super) fn unusable_name(bytes: &[u8]) -> Option<Fault> {
         Ok(path) if path.chars().any(char::is_control) => Some(Fault::ControlCharacter { path: printable(bytes) }),
         Ok(_) => None,
     }
-}
-
-/// A link's target as it may stand in the tree: text, and not pointing out of it.
-fn check_target(path: String, target: &[u8]) -> Result<Kind, Fault> {
-    let shown = printable(target);
-    match str::from_utf8(target) {
-        Ok(text) if !text.is_empty() && !text.chars().any(char::is_control) => {
-            if leaves_tree(&path, text) {
-                return Err(Fault::LeavesTree { path, target: shown });
-            }
-            Ok(Kind::Symlink { target: text.to_owned() })
-        }
-        _ => Err(Fault::BadTarget { path, target: shown }),
-    }
-}
-
-/// True when a link at `path` with the text `target` points out of the tree, read component by component without looking
-/// at other links.
-fn leaves_tree(path: &str, target: &str) -> bool {
-    if target.starts_with('/') {
-        return true;
-    }
-    let mut depth = path.matches('/').count();
-    for part in target.split('/') {
-        match part {
-            "" | "." => {}
-            ".." if depth == 0 => return true,
-            ".." => depth -= 1,
-            _ => depth += 1,
-        }
-    }
-    false
 }
