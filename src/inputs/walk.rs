@@ -30,8 +30,8 @@ pub(super) fn walk(
         Gitignore::Disregard => None,
         Gitignore::Respect => Some(Ignored::above(root).map_err(|unreadable| Faults::one(unreadable.into()))?),
     };
-    let (mut found, mut faults) = (Vec::new(), Faults::default());
-    thread::scope(|scope| {
+    let mut faults = Faults::default();
+    let found: Vec<_> = thread::scope(|scope| {
         let mut walk = Walk {
             patterns,
             ignored,
@@ -47,12 +47,8 @@ pub(super) fn walk(
             walk.run(progress);
         }
         walk.explain_unmatched(whole.as_deref());
-        for seen in walk.looks.finish() {
-            match seen {
-                Ok(input) => found.push(input),
-                Err(fault) => faults.push(fault),
-            }
-        }
+        let seen = walk.looks.finish().into_iter();
+        seen.filter_map(|seen| seen.map_err(|fault| faults.push(fault)).ok()).collect()
     });
     progress.found(found.len() as u64);
     faults.into_result()?;

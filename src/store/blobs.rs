@@ -1,7 +1,7 @@
 //! Blobs: file contents by digest, with the mode and times that a sandbox shows.
 
 use std::fs::{self, File, FileTimes, Metadata};
-use std::io::{self, Read, Seek as _, Write as _};
+use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -98,10 +98,10 @@ impl Store {
         variant: Variant,
         buffer: &mut Vec<u8>,
     ) -> Result<Digest, PutError> {
-        read_chunk(source, buffer).map_err(PutError::Read)?;
-        if buffer.len() == CHUNK {
+        let first = read_chunk(source, buffer).map_err(PutError::Read)?;
+        if first == CHUNK {
             let mut temp = self.temp_file()?;
-            if sys::files::clone_content(source, temp.as_file()).is_ok() {
+            if sys::files::clone_content(source, temp.as_file()).is_ok() || copy_content(source, temp.as_file_mut()) {
                 temp.as_file_mut().rewind().map_err(StoreError::io("read", temp.path()))?;
                 let digest = hash_file(temp.as_file_mut(), buffer).map_err(|error| match error {
                     PutError::Read(source) => StoreError::io("read", temp.path())(source),
@@ -109,8 +109,10 @@ impl Store {
                 })?;
                 return Ok(self.keep(temp, digest, variant)?);
             }
+            // Which of the two files failed is seen when they are read and written by turns.
+            source.seek(SeekFrom::Start(first as u64)).map_err(PutError::Read)?;
         }
-        self.put_rest(source, variant, buffer)
+        self.put_rest(source, variant, buffer, first)
     }
 
     /// Stores what `source` has to give; see [`Store::put_file`].
@@ -120,8 +122,8 @@ impl Store {
         variant: Variant,
         buffer: &mut Vec<u8>,
     ) -> Result<Digest, PutError> {
-        read_chunk(source, buffer).map_err(PutError::Read)?;
-        self.put_rest(source, variant, buffer)
+        let first = read_chunk(source, buffer).map_err(PutError::Read)?;
+        self.put_rest(source, variant, buffer, first)
     }
 
     /// Stores what `source` has to give, as a file that is not executable.
@@ -132,19 +134,26 @@ impl Store {
         self.put_stream(source, Variant::input(false), buffer)
     }
 
-    /// Stores the first chunk, which is in `buffer`, and what follows it in `source`.
-    fn put_rest(&self, source: &mut dyn Read, variant: Variant, buffer: &mut Vec<u8>) -> Result<Digest, PutError> {
-        if buffer.len() < CHUNK {
-            return Ok(self.put(buffer, variant)?);
+    /// Stores the first chunk, which is in `buffer` and has `length` bytes, and what follows it in `source`.
+    fn put_rest(
+        &self,
+        source: &mut dyn Read,
+        variant: Variant,
+        buffer: &mut Vec<u8>,
+        mut length: usize,
+    ) -> Result<Digest, PutError> {
+        if length < CHUNK {
+            return Ok(self.put(&buffer[..length], variant)?);
         }
         let mut temp = self.temp_file()?;
         let mut hasher = Sha256::new();
         let mut size = 0;
-        while !buffer.is_empty() {
-            hasher.update(&*buffer);
-            size += buffer.len() as u64;
-            temp.write_all(buffer).map_err(StoreError::io("write", temp.path()))?;
-            read_chunk(source, buffer).map_err(PutError::Read)?;
+        while length > 0 {
+            let chunk = &buffer[..length];
+            hasher.update(chunk);
+            size += chunk.len() as u64;
+            temp.write_all(chunk).map_err(StoreError::io("write", temp.path()))?;
+            length = read_chunk(source, buffer).map_err(PutError::Read)?;
         }
         let digest = Digest { hash: hasher.finalize().into(), size };
         Ok(self.keep(temp, digest, variant)?)
@@ -315,18 +324,31 @@ pub(crate) fn hash_file(file: &mut File, buffer: &mut Vec<u8>) -> Result<Digest,
     let mut hasher = Sha256::new();
     let mut size = 0;
     loop {
-        read_chunk(file, buffer).map_err(PutError::Read)?;
-        if buffer.is_empty() {
+        let length = read_chunk(file, buffer).map_err(PutError::Read)?;
+        if length == 0 {
             return Ok(Digest { hash: hasher.finalize().into(), size });
         }
-        hasher.update(&*buffer);
-        size += buffer.len() as u64;
+        hasher.update(&buffer[..length]);
+        size += length as u64;
     }
 }
 
-/// Fills `buffer` with the next [`CHUNK`] bytes, fewer only at the end of the file.
-fn read_chunk(source: &mut dyn Read, buffer: &mut Vec<u8>) -> io::Result<()> {
-    buffer.clear();
-    source.take(CHUNK as u64).read_to_end(buffer)?;
-    Ok(())
+/// Reads the next [`CHUNK`] bytes into `buffer`, fewer only at the end of the file; how many they are.
+fn read_chunk(source: &mut dyn Read, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    buffer.resize(CHUNK, 0);
+    let mut length = 0;
+    while length < CHUNK {
+        match source.read(&mut buffer[length..]) {
+            Ok(0) => break,
+            Ok(read) => length += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
+}
+
+/// Copies all of `from` within the kernel where it can (copy_file_range(2)); false when that failed, and `to` is of no use then.
+fn copy_content(from: &mut File, to: &mut File) -> bool {
+    from.rewind().is_ok() && io::copy(from, to).is_ok()
 }
