@@ -325,8 +325,24 @@ pub(crate) fn hash_file(file: &mut File, buffer: &mut Vec<u8>) -> Result<Digest,
 }
 
 /// Fills `buffer` with the next [`CHUNK`] bytes, fewer only at the end of the file.
+///
+/// A buffer that is full from the last time is read into as it is. One that is not grows with what there is to read: to
+/// clear all of it for every small file would take longer than the reading.
 fn read_chunk(source: &mut dyn Read, buffer: &mut Vec<u8>) -> io::Result<()> {
-    buffer.clear();
-    source.take(CHUNK as u64).read_to_end(buffer)?;
+    if buffer.len() != CHUNK {
+        buffer.clear();
+        source.take(CHUNK as u64).read_to_end(buffer)?;
+        return Ok(());
+    }
+    let mut filled = 0;
+    while filled < CHUNK {
+        match source.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    buffer.truncate(filled);
     Ok(())
 }
