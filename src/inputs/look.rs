@@ -4,9 +4,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
-
-use walkdir::DirEntry;
+use std::path::{Path, PathBuf};
 
 use super::stamp::Stamp;
 use super::walk::name;
@@ -32,23 +30,28 @@ pub(super) enum Seen {
     Special(&'static str),
 }
 
-/// Keeps the directory open in which it looked last: a walk meets the files of a directory one after the other, and a
-/// whole path takes the kernel about twice as long as a name.
-#[derive(Default)]
-pub(super) struct Looker {
+/// Looks at what is below `root`. It keeps the directory open in which it looked last: a walk meets the files of a
+/// directory one after the other, and a whole path takes the kernel about twice as long as a name.
+pub(super) struct Looker<'a> {
+    root: &'a Path,
     place: Option<(Vec<u8>, File)>,
 }
 
-impl Looker {
-    pub(super) fn look(&mut self, entry: &DirEntry) -> io::Result<Seen> {
-        let status = self.status(entry)?;
+impl<'a> Looker<'a> {
+    pub(super) fn new(root: &'a Path) -> Self {
+        Self { root, place: None }
+    }
+
+    /// What stands at `path`, relative to the root.
+    pub(super) fn look(&mut self, path: &[u8]) -> io::Result<Seen> {
+        let status = self.status(path)?;
         Ok(match status.kind {
             Kind::Regular => Seen::File {
                 stamp: Stamp::of(&status),
                 executable: status.mode & 0o100 != 0,
                 public: status.mode & 0o004 != 0,
             },
-            Kind::Symlink => Seen::Symlink { target: fs::read_link(entry.path())? },
+            Kind::Symlink => Seen::Symlink { target: fs::read_link(self.root.join(OsStr::from_bytes(path)))? },
             Kind::Directory => Seen::Directory { stamp: Stamp::of(&status) },
             Kind::Fifo => Seen::Special("a FIFO"),
             Kind::Socket => Seen::Special("a socket"),
@@ -57,8 +60,7 @@ impl Looker {
         })
     }
 
-    fn status(&mut self, entry: &DirEntry) -> io::Result<Status> {
-        let path = entry.path().as_os_str().as_bytes();
+    fn status(&mut self, path: &[u8]) -> io::Result<Status> {
         let (dir, name) = path.split_at(path.len() - name(path).len());
         let name = OsStr::from_bytes(name);
         if let Some((at, place)) = &self.place
@@ -66,7 +68,7 @@ impl Looker {
         {
             return status_at(place, name);
         }
-        let place = open_place(OsStr::from_bytes(dir).as_ref())?;
+        let place = open_place(&self.root.join(OsStr::from_bytes(dir)))?;
         let status = status_at(&place, name);
         self.place = Some((dir.to_owned(), place));
         status

@@ -191,7 +191,7 @@ fn gather(
     let patterns = patterns::Patterns::new(&settings.inputs)?;
     let opened = open_root(root)?;
     let memo = Memo::read(store.memo_path(project));
-    let found = walk::walk(root, &patterns, settings.gitignore, progress)?;
+    let found = walk::walk(root, &patterns, settings.gitignore, &|| store.jobs(), progress)?;
     let items: Vec<_> = found
         .iter()
         .filter_map(|found| match found.kind {
@@ -214,6 +214,7 @@ fn gather(
                 }
                 Kind::Symlink { target } => Node::Symlink { target },
                 Kind::EmptyDirectory => Node::EmptyDirectory,
+                Kind::Unseen => unreachable!("the walk looks at everything"),
             };
             Entry { path: found.path, node }
         })

@@ -54,17 +54,17 @@ impl Scan {
             None
         };
         let place = if is_dir { root } else { root.parent().unwrap_or(root) }.to_owned();
-        let (mut list, mut faults, mut looker) = (Vec::new(), Faults::default(), Looker::default());
+        let (mut list, mut faults, mut looker) = (Vec::new(), Faults::default(), Looker::new(&place));
         for step in sorted(root) {
             let scanned = match step {
                 Ok(entry) if entry.depth() == 0 && is_dir => continue,
                 Ok(entry) => {
                     let path = relative(&place, entry.path());
-                    let seen = match looker.look(&entry) {
+                    let seen = match looker.look(path) {
                         Ok(Seen::File { public: false, .. }) if unreadable == Unreadable::Noted => {
                             match open_no_follow(entry.path()) {
                                 Err(error) if denied(&error) => Ok(Seen::Unreadable),
-                                _ => looker.look(&entry),
+                                _ => looker.look(path),
                             }
                         }
                         seen => seen,

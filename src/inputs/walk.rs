@@ -1,8 +1,13 @@
 //! Finding the inputs: one sorted walk over the directories that a pattern can reach.
+//!
+//! Half of the time of a walk is the kernel's, which looks up one inode after the other. So other threads look at what
+//! the walk has found so far, a batch at a time, while it goes on.
 
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::thread;
 
 use walkdir::{DirEntry, WalkDir};
 
@@ -22,19 +27,33 @@ pub(super) struct Found {
 }
 
 pub(super) enum Kind {
-    File { stamp: Stamp, executable: bool },
-    Symlink { target: String },
+    /// No directory, and not looked at yet.
+    Unseen,
+    File {
+        stamp: Stamp,
+        executable: bool,
+    },
+    Symlink {
+        target: String,
+    },
     EmptyDirectory,
 }
 
-/// How many inputs are found between two words to the progress display.
-const REPORT_EVERY: usize = 512;
+/// What the walk has met, good or bad, in its order.
+type Batch = Vec<Result<Found, Fault>>;
 
-/// Finds every input below `root`, sorted component by component.
+/// How many inputs are looked at together, and found between two words to the progress display.
+const BATCH: usize = 256;
+
+/// How many threads help at most: the walk itself can't feed more.
+const HELPERS: usize = 3;
+
+/// Finds every input below `root`, sorted component by component; up to `jobs` threads take part.
 pub(super) fn walk(
     root: &Path,
     patterns: &Patterns,
     gitignore: Gitignore,
+    jobs: &dyn Fn() -> usize,
     progress: &dyn Progress,
 ) -> Result<Vec<Found>, Faults> {
     let ignored = match gitignore {
@@ -45,33 +64,37 @@ pub(super) fn walk(
         patterns,
         ignored,
         root,
-        found: Vec::new(),
-        faults: Faults::default(),
+        met: Vec::new(),
         matched: vec![false; patterns.len()],
         hits: Vec::new(),
-        looker: Looker::default(),
         maybe_empty: None,
     };
     let whole = walk.ignored.as_ref().and_then(|ignored| ignored.whole_project().map(Path::to_owned));
-    if whole.is_none() {
-        walk.run(progress);
-    }
+    let mut batches = if whole.is_none() { walk.look_along(jobs, progress) } else { Vec::new() };
     walk.explain_unmatched(whole.as_deref());
-    progress.found(walk.found.len() as u64);
-    walk.faults.into_result()?;
-    Ok(walk.found)
+    batches.push(walk.met);
+    let mut found = Vec::with_capacity(batches.iter().map(Vec::len).sum());
+    let mut faults = Faults::default();
+    for met in batches.into_iter().flatten() {
+        match met {
+            Ok(input) => found.push(input),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    progress.found(found.len() as u64);
+    faults.into_result()?;
+    Ok(found)
 }
 
 struct Walk<'a> {
     root: &'a Path,
     patterns: &'a Patterns,
     ignored: Option<Ignored>,
-    found: Vec<Found>,
-    faults: Faults,
+    /// What was met since the last batch was given away.
+    met: Batch,
     /// Which patterns have matched something.
     matched: Vec<bool>,
     hits: Vec<usize>,
-    looker: Looker,
     /// A directory that is an input when it turns out to be empty, and its depth.
     maybe_empty: Option<(String, usize)>,
 }
@@ -84,7 +107,43 @@ enum Descend {
 }
 
 impl Walk<'_> {
-    fn run(&mut self, progress: &dyn Progress) {
+    /// Walks, and has everything looked at that it finds.
+    fn look_along(&mut self, jobs: &dyn Fn() -> usize, progress: &dyn Progress) -> Vec<Batch> {
+        let root = self.root;
+        let (sender, receiver) = mpsc::channel::<(usize, Batch)>();
+        let receiver = Mutex::new(receiver);
+        let next = || receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let look = || {
+            let (mut looker, mut done) = (Looker::new(root), Vec::new());
+            while let Ok((index, mut batch)) = next() {
+                batch.iter_mut().for_each(|met| look_at(met, &mut looker));
+                done.push((index, batch));
+            }
+            done
+        };
+        let mut done = thread::scope(|scope| {
+            let (mut threads, mut count, mut most) = (Vec::new(), 0, None);
+            self.run(&mut |batch: Batch, is_last| {
+                if !is_last && threads.len() < *most.get_or_insert_with(|| (jobs() - 1).min(HELPERS)) {
+                    threads.push(scope.spawn(look));
+                }
+                sender.send((count, batch)).expect("the receiver lives as long");
+                count += 1;
+                progress.found((count * BATCH) as u64);
+            });
+            drop(sender);
+            let mut done = look();
+            for thread in threads {
+                done.extend(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            }
+            done
+        });
+        done.sort_unstable_by_key(|(index, _)| *index);
+        done.into_iter().map(|(_, batch)| batch).collect()
+    }
+
+    /// Walks, and gives away what it has met whenever that is a batch, and the rest at last.
+    fn run(&mut self, give: &mut dyn FnMut(Batch, bool)) {
         let mut walker = sorted(self.root);
         while let Some(step) = walker.next() {
             let depth = step.as_ref().map_or_else(walkdir::Error::depth, DirEntry::depth);
@@ -98,14 +157,15 @@ impl Walk<'_> {
                 Err(error) => {
                     self.maybe_empty = None;
                     let path = error.path().map_or_else(String::new, |path| self.shown(path));
-                    self.faults.push(Fault::Unreadable { path, source: cause(error) });
+                    self.met.push(Err(Fault::Unreadable { path, source: cause(error) }));
                 }
             }
-            if self.found.len() % REPORT_EVERY == REPORT_EVERY - 1 {
-                progress.found(self.found.len() as u64);
+            if self.met.len() >= BATCH {
+                give(std::mem::replace(&mut self.met, Vec::with_capacity(BATCH + 1)), false);
             }
         }
         self.settle_empty(0);
+        give(std::mem::take(&mut self.met), true);
     }
 
     /// The directory met last was empty unless the walk went deeper.
@@ -115,7 +175,7 @@ impl Walk<'_> {
         {
             self.patterns.verdict(path.as_bytes(), &mut self.hits);
             self.note_matched();
-            self.found.push(Found { path, kind: Kind::EmptyDirectory });
+            self.met.push(Ok(Found { path, kind: Kind::EmptyDirectory }));
         }
     }
 
@@ -147,7 +207,7 @@ impl Walk<'_> {
         if verdict == Verdict::Input {
             if let Some(fault) = unusable_name(bytes) {
                 self.note_matched();
-                self.faults.push(fault);
+                self.met.push(Err(fault));
                 return Descend::No;
             }
             if is_dir {
@@ -158,10 +218,7 @@ impl Walk<'_> {
             return if descend { self.enter(&path, entry.depth()) } else { Descend::Yes };
         }
         self.note_matched();
-        match self.read_kind(entry, &path) {
-            Ok(kind) => self.found.push(Found { path: path.into_owned(), kind }),
-            Err(fault) => self.faults.push(fault),
-        }
+        self.met.push(Ok(Found { path: path.into_owned(), kind: Kind::Unseen }));
         Descend::No
     }
 
@@ -169,7 +226,7 @@ impl Walk<'_> {
         if let Some(ignored) = &mut self.ignored
             && let Err(unreadable) = ignored.enter(self.root, path, depth)
         {
-            self.faults.push(unreadable.into());
+            self.met.push(Err(unreadable.into()));
         }
         Descend::Yes
     }
@@ -177,19 +234,6 @@ impl Walk<'_> {
     fn note_matched(&mut self) {
         for hit in &self.hits {
             self.matched[*hit] = true;
-        }
-    }
-
-    /// What stands at an input that is no directory.
-    fn read_kind(&mut self, entry: &DirEntry, path: &str) -> Result<Kind, Fault> {
-        let path = path.to_owned();
-        match self.looker.look(entry) {
-            Ok(Seen::File { stamp, executable, .. }) => Ok(Kind::File { stamp, executable }),
-            Ok(Seen::Symlink { target }) => check_target(path, target.as_os_str().as_bytes()),
-            Ok(Seen::Special(kind)) => Err(Fault::Special { path, kind }),
-            // It was none when its directory was listed.
-            Ok(Seen::Directory { .. } | Seen::Unreadable) => Err(Fault::Changing { path }),
-            Err(source) => Err(Fault::Unreadable { path, source }),
         }
     }
 
@@ -211,11 +255,11 @@ impl Walk<'_> {
         }
         for (index, pattern) in wanted {
             let pattern = pattern.to_owned();
-            self.faults.push(match &near[index] {
+            self.met.push(Err(match &near[index] {
                 Near::Nothing => Fault::NoMatch { pattern },
                 Near::Directory => Fault::OnlyDirectories { pattern },
                 Near::Ignored(by) => Fault::OnlyIgnored { pattern, by: by.clone() },
-            });
+            }));
         }
     }
 
@@ -253,6 +297,27 @@ impl Walk<'_> {
             }
         }
     }
+}
+
+/// Finds out what stands at an input that was not looked at yet.
+fn look_at(met: &mut Result<Found, Fault>, looker: &mut Looker<'_>) {
+    let Ok(Found { path, kind: kind @ Kind::Unseen }) = met else { return };
+    let seen = looker.look(path.as_bytes());
+    if let Ok(Seen::File { stamp, executable, .. }) = seen {
+        *kind = Kind::File { stamp, executable };
+        return;
+    }
+    let path = std::mem::take(path);
+    *met = match seen {
+        Ok(Seen::Symlink { target }) => match check_target(&path, target.as_os_str().as_bytes()) {
+            Ok(target) => Ok(Found { path, kind: Kind::Symlink { target } }),
+            Err(fault) => Err(fault),
+        },
+        Ok(Seen::Special(kind)) => Err(Fault::Special { path, kind }),
+        // It was none when its directory was listed.
+        Ok(Seen::File { .. } | Seen::Directory { .. } | Seen::Unreadable) => Err(Fault::Changing { path }),
+        Err(source) => Err(Fault::Unreadable { path, source }),
+    };
 }
 
 /// What a pattern without a match came closest to.
@@ -304,16 +369,16 @@ pub(super) fn unusable_name(bytes: &[u8]) -> Option<Fault> {
 }
 
 /// A link's target as it may stand in the tree: text, and not pointing out of it.
-fn check_target(path: String, target: &[u8]) -> Result<Kind, Fault> {
+fn check_target(path: &str, target: &[u8]) -> Result<String, Fault> {
     let shown = printable(target);
     match str::from_utf8(target) {
         Ok(text) if !text.is_empty() && !text.chars().any(char::is_control) => {
-            if leaves_tree(&path, text) {
-                return Err(Fault::LeavesTree { path, target: shown });
+            if leaves_tree(path, text) {
+                return Err(Fault::LeavesTree { path: path.to_owned(), target: shown });
             }
-            Ok(Kind::Symlink { target: text.to_owned() })
+            Ok(text.to_owned())
         }
-        _ => Err(Fault::BadTarget { path, target: shown }),
+        _ => Err(Fault::BadTarget { path: path.to_owned(), target: shown }),
     }
 }
 
