@@ -1,4 +1,5 @@
-//! Takes the unwinder into the binary: to load the shared one takes as long as to make a pid namespace.
+//! Takes the unwinder into the binary: the shared one asks the processor what it can at every start, each time a trap in a
+//! virtual machine (0.1 ms together), besides what loading it takes.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

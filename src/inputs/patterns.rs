@@ -169,3 +169,30 @@ fn steps(text: &str) -> Vec<Step> {
     }
     steps
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::path::RelPath;
+
+    proptest! {
+        #[test]
+        fn what_is_said_for_all_holds_for_each(
+            globs in prop::collection::vec(("(\\*\\*|\\*|a|b|ab|a\\*|\\{a,b\\})(/(\\*\\*|\\*|a|b|\\*b)){0,2}", any::<bool>()), 1..5),
+            dir in "[ab]{1,2}(/[ab]{1,2}){0,2}",
+            below in "[ab.]{1,3}(/[ab]{1,2}){0,2}",
+        ) {
+            let wanted: Vec<_> =
+                globs.into_iter().map(|(glob, negated)| Pattern { glob: RelPath::new(&glob).unwrap(), negated }).collect();
+            let patterns = Patterns::new(&wanted).unwrap();
+            if let Some(index) = patterns.all_below(&dir) {
+                let mut hits = Vec::new();
+                let verdict = patterns.verdict(format!("{dir}/{below}").as_bytes(), &mut hits);
+                prop_assert_eq!(verdict, Verdict::Input, "{:?}", wanted);
+                prop_assert!(hits.contains(&index), "{:?}", wanted);
+            }
+        }
+    }
+}

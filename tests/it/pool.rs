@@ -181,11 +181,11 @@ fn a_pool_ends_when_nobody_asks_and_by_a_signal() {
         kill(signal, pool.pid());
         eventually("the pool ends by a signal", gone);
     }
-    let mut foreground = project.sbx(["pool", "start", "--size", "1", "--foreground"]).start();
+    let foreground = project.sbx(["pool", "start", "--size", "1", "--foreground"]).start();
     eventually("the pool is there", || status(&project)["running"] == true);
     assert_eq!(Pool { project: &project }.pid(), foreground.pid());
     foreground.signal("TERM");
-    assert!(foreground.child().wait().expect("it ends").success());
+    foreground.end().code(0);
 }
 
 #[test]
