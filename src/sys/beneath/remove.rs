@@ -27,7 +27,7 @@ pub struct RemoveError {
 /// Removes `name` in `directory` with all below it, whatever a command made there: links are removed and not followed,
 /// directories that are closed to their owner are opened up, mounts are not crossed. A missing name is fine.
 ///
-/// However deep the tree, this holds few descriptors: what lies deeper than [`DEPTH`] moves up until nothing does.
+/// However deep the tree, this holds few descriptors: what lies deeper than sixteen levels moves up until nothing does.
 ///
 /// # Errors
 /// The first obstacle; what other directories hold is removed all the same.
