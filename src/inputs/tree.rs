@@ -4,7 +4,6 @@ use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 use super::{Entry, Manifest, Node};
-use crate::action::messages::{Directory, DirectoryNode};
 use crate::digest::Digest;
 use crate::path::GuestPath;
 
@@ -18,8 +17,9 @@ impl Manifest {
     pub fn root_digest_at(&self, prefix: &GuestPath) -> Digest {
         let mut digest = self.root_digest();
         for name in prefix.relative().rsplit('/').filter(|name| !name.is_empty()) {
-            let node = DirectoryNode { name: name.to_owned(), digest: Some(digest.into()) };
-            digest = Digest::of(&Directory { directories: vec![node], ..Directory::default() }.encode_to_vec());
+            let mut bytes = Vec::new();
+            put(&mut bytes, 2, &[(1, Part::Text(name.as_bytes())), (2, Part::Digest(digest))]);
+            digest = Digest::of(&bytes);
         }
         digest
     }
