@@ -1,6 +1,5 @@
 //! The Merkle tree of a manifest: Remote Execution API `Directory` messages in canonical form.
 
-use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 use super::{Entry, Manifest, Node};
@@ -117,6 +116,7 @@ mod tests {
 
     use bazel_remote_apis::build::bazel::remote::execution::v2 as reapi;
     use proptest::prelude::*;
+    use prost::Message as _;
 
     use super::*;
     use crate::inputs::path_order;
