@@ -7,7 +7,7 @@ use super::collected::{Destination, check_pin};
 use super::outputs::{self, OutputError};
 use super::phases::Phases;
 use super::relay::{Relay, RelayError};
-use super::run::{blank, callers_streams, made, write};
+use super::run::{blank, callers_streams, made, prepare_record, write};
 use super::{Delivery, Job, News, Outcome, SandboxError, Tell};
 use crate::action::result::Known;
 use crate::digest::Digest;
@@ -159,7 +159,7 @@ fn failed(
         cache: origin(known),
         ..blank(job, id, started)
     };
-    let notes = Vec::from_iter(write(job, &mut record, clock));
+    let notes = prepare_record(job).into_iter().chain(write(job, &mut record, clock)).collect();
     Outcome { record, origin: None, notes, made: Vec::new(), failure: Some(error), reraise: None }
 }
 
@@ -202,6 +202,6 @@ fn outcome(
         cache: origin(known),
         ..blank(job, id, started)
     };
-    notes.extend(write(job, &mut record, clock));
+    notes.extend(prepare_record(job).into_iter().chain(write(job, &mut record, clock)));
     Outcome { record, origin: None, notes, made, failure: None, reraise: None }
 }

@@ -103,14 +103,24 @@ fn execute(
     let launched = begin(&launch, asked);
     let begun = launched.is_ok();
     let mut steps = None;
-    let (origin, supervised) = match launched {
+    let (origin, untold, supervised) = match launched {
         Ok(mut launched) => {
             clock.phase("command");
             steps = launched.steps.take();
-            (launched.origin, supervise(launched, prepared, &mut network, tell))
+            let origin = launched.origin;
+            // What needs nothing of the command is done while it runs.
+            let beside = || {
+                scratch::remove_left(store.path());
+                prepare_record(job)
+            };
+            let stay = || supervise(launched, prepared, &mut network, tell);
+            let (untold, supervised) = thread::both("sbx-beside", beside, stay);
+            (origin, untold, supervised)
         }
-        Err(error) if prepared.plan.namespaces.contains(&Namespace::Net) => (Origin::Fresh(None), Err(error)),
-        Err(error) => (Origin::Host, Err(error)),
+        Err(error) => {
+            let has_own = prepared.plan.namespaces.contains(&Namespace::Net);
+            (if has_own { Origin::Fresh(None) } else { Origin::Host }, prepare_record(job), Err(error))
+        }
     };
     let took = began.elapsed();
     let traffic = network.stop(tell);
@@ -145,6 +155,7 @@ fn execute(
     let keepable = keepable.and_then(|()| cache::keep(job, &mut run, &id, (started, took)));
     drop(keeping);
     clock.phase("teardown");
+    let little = run.upper.as_ref().is_none_or(|upper| scratch::is_little(upper).unwrap_or(false));
     (run.root, run.upper) = (None, None);
     let mut notes = run.notes();
     let kept = options.keep.then(|| scratch.keep()).transpose()?;
@@ -154,43 +165,49 @@ fn execute(
     }
     let made = if options.delivery == Delivery::Store { made(&run.outputs) } else { Vec::new() };
     let (failure, reraise) = (run.failure.take(), run.reraise);
-    // A disk may take its time to free what the directory had; the rest is done meanwhile.
-    let remove = || if options.keep { Ok(()) } else { scratch.remove() };
-    let (removed, (mut record, written)) = thread::both("sbx-scratch", remove, || {
-        let usage = run.wait();
-        let mut record = Record {
-            duration_us: clock.elapsed_us(),
-            exit: run.exit,
-            net_namespace: origin.word().to_owned(),
-            connections: traffic.connections,
-            connections_omitted: traffic.connections_omitted,
-            blocked: traffic.blocked,
-            blocked_omitted: traffic.blocked_omitted,
-            limit: run.hit.map(record::Limit::from),
-            usage,
-            stdout: run.stdout,
-            stderr: run.stderr,
-            outputs: run.outputs,
-            undeclared: run.undeclared,
-            enforced: run.enforced,
-            steps: steps.map(|steps| steps.read(&prepared.plan, clock)).unwrap_or_default(),
-            kept: kept.map(|path| path.display().to_string()),
-            cache: record::Cache {
-                state: if looked_up { record::Cache::MISS } else { record::Cache::OFF }.to_owned(),
-                reason: keepable.err().map(|reason| reason.to_string()),
-                ..record::Cache::default()
-            },
-            ..blank(job, id.clone(), started)
-        };
-        let written = write(job, &mut record, clock);
-        clock.phase("clean-up");
-        (record, written)
-    });
+    let usage = run.wait();
+    let mut record = Record {
+        duration_us: clock.elapsed_us(),
+        exit: run.exit,
+        net_namespace: origin.word().to_owned(),
+        connections: traffic.connections,
+        connections_omitted: traffic.connections_omitted,
+        blocked: traffic.blocked,
+        blocked_omitted: traffic.blocked_omitted,
+        limit: run.hit.map(record::Limit::from),
+        usage,
+        stdout: run.stdout,
+        stderr: run.stderr,
+        outputs: run.outputs,
+        undeclared: run.undeclared,
+        enforced: run.enforced,
+        steps: steps.map(|steps| steps.read(&prepared.plan, clock)).unwrap_or_default(),
+        kept: kept.map(|path| path.display().to_string()),
+        cache: record::Cache {
+            state: if looked_up { record::Cache::MISS } else { record::Cache::OFF }.to_owned(),
+            reason: keepable.err().map(|reason| reason.to_string()),
+            ..record::Cache::default()
+        },
+        ..blank(job, id.clone(), started)
+    };
+    notes.extend(untold);
+    notes.extend(write(job, &mut record, clock));
+    clock.phase("clean-up");
+    if !options.keep {
+        let cleaned = if little { scratch.leave() } else { scratch.remove() };
+        // The run is over and stands; the next one sweeps again.
+        notes.extend(cleaned.err().map(|error| warning(&error)));
+    }
     record.phases = clock.finish();
-    notes.extend(written);
-    // The run is over and stands; the next one sweeps again.
-    notes.extend(removed.err().map(|error| warning(&error)));
     Ok(Outcome { record, origin: Some(origin), notes, made, failure, reraise })
+}
+
+/// Makes room for the run's record, and keeps the messages that its action stands for. A note if they can't be kept: the
+/// run stands without them.
+pub(super) fn prepare_record(job: Job<'_>) -> Option<String> {
+    let Job { store, request, prepared } = job;
+    records::make_room(store.path(), request.project().as_str());
+    cache::keep_messages(store, prepared).err().map(|error| warning(&error))
 }
 
 fn warning(error: &dyn std::error::Error) -> String {
@@ -233,16 +250,14 @@ pub(super) fn blank(job: Job<'_>, id: String, started: SystemTime) -> Record {
     }
 }
 
-/// Keeps the record, which says how long everything before took, and afterwards how long this took too; and the messages
-/// that its action stands for. A note if that fails: the run is over and stands without them.
+/// Keeps the record, which says how long everything before took, and afterwards how long this took too. A note if that fails:
+/// the run is over and stands without it.
 pub(super) fn write(job: Job<'_>, record: &mut Record, clock: &mut Phases) -> Option<String> {
-    let Job { store, request, prepared } = job;
     record.phases = clock.finish();
     clock.phase("record");
-    let messages = cache::keep_messages(store, prepared).err().map(|error| warning(&error));
-    let written = records::write(store.path(), request.project().as_str(), record).err().map(|error| warning(&error));
+    let written = records::write(job.store.path(), job.request.project().as_str(), record);
     record.phases = clock.finish();
-    messages.or(written)
+    written.err().map(|error| warning(&error))
 }
 
 /// What a launch is made of.

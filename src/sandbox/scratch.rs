@@ -2,17 +2,24 @@
 //! root is mounted over it: each name less is one less to make and to remove, which on a disk is dear.
 //!
 //! `scratch/ID` belongs to the living process that holds a lock on the [`CARD`] in it, the first that is made there and the last
-//! that is removed. A card that nobody holds marks what a killed sbx left behind; the next run sweeps it.
+//! that is removed. A card that nobody holds marks what a killed sbx left behind; the next run sweeps it. What lies in `left/` is
+//! nobody's: too little to let a user wait for its removal, it goes while the command of a later run runs.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::sys::beneath;
+use crate::sys::beneath::{self, Kind};
 
 /// The file by which a run lives, and on which it says what it is.
 pub const CARD: &str = "run.json";
+
+/// An upper layer of at most so many files and directories is little, unless they are large.
+const LITTLE_ENTRIES: usize = 256;
+/// And of at most so many bytes.
+const LITTLE_BYTES: u64 = 16 << 20;
 
 /// Scratch directories can't be made or removed.
 #[derive(Debug, thiserror::Error)]
@@ -46,11 +53,6 @@ impl Scratch {
         let all = store.join("scratch");
         let (path, name) = (all.join(run), run.to_owned());
         let card_path = path.join(CARD);
-        let private = || {
-            let mut builder = fs::DirBuilder::new();
-            builder.mode(0o700);
-            builder
-        };
         loop {
             match private().create(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -94,8 +96,24 @@ impl Scratch {
     ///
     /// # Errors
     /// When something of it can't be removed; the next sweep tries again.
-    pub fn remove(&self) -> Result<(), ScratchError> {
+    pub fn remove(self) -> Result<(), ScratchError> {
         remove(&self.all, &self.name)
+    }
+
+    /// Leaves it to [`remove_left`] of a later run.
+    ///
+    /// # Errors
+    /// When it can't be moved.
+    pub fn leave(self) -> Result<(), ScratchError> {
+        let left = left(&self.all);
+        let moved = match fs::rename(self.path(), left.join(&self.name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                private().recursive(true).create(&left).map_err(failed("make", &left))?;
+                fs::rename(self.path(), left.join(&self.name))
+            }
+            moved => moved,
+        };
+        moved.map_err(failed("move", &self.path()))
     }
 
     /// Leaves its upper layer for the user to look at and to delete; its new place.
@@ -111,12 +129,23 @@ impl Scratch {
         // Only the upper layer is of use; the kernel's own directories in the other are closed even to their owner.
         remove(&self.path(), "work")?;
         let kept = self.all.with_file_name("kept-scratch");
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&kept).map_err(failed("make", &kept))?;
+        private().recursive(true).create(&kept).map_err(failed("make", &kept))?;
         let to = kept.join(&self.name);
         fs::rename(self.path(), &to).map_err(failed("move", &self.path()))?;
         remove(&to, CARD)?;
         Ok(to)
     }
+}
+
+fn private() -> fs::DirBuilder {
+    let mut builder = fs::DirBuilder::new();
+    builder.mode(0o700);
+    builder
+}
+
+/// The place beside the scratch directories for what is left of them.
+fn left(all: &Path) -> PathBuf {
+    all.with_file_name("left")
 }
 
 fn remove(all: &Path, name: &str) -> Result<(), ScratchError> {
@@ -138,6 +167,42 @@ fn absent_is_fine(removed: io::Result<()>) -> io::Result<()> {
     match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
+    }
+}
+
+/// Whether an upper layer holds so little that it may stay on the disk until the next run.
+///
+/// # Errors
+/// When it can't be looked through.
+pub fn is_little(upper: impl AsFd) -> io::Result<bool> {
+    let (mut entries, mut bytes) = (0, 0);
+    let mut directories = vec![PathBuf::new()];
+    while let Some(path) = directories.pop() {
+        let directory = beneath::open_hostile_directory(&upper, &path)?;
+        for name in beneath::list(&directory)? {
+            let Some(status) = beneath::status(&directory, &name)? else { continue };
+            entries += 1;
+            if status.kind == Kind::Directory {
+                directories.push(path.join(&name));
+            } else {
+                bytes += status.size;
+            }
+            if entries > LITTLE_ENTRIES || bytes > LITTLE_BYTES {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Removes what [`Scratch::leave`] left. What can't be removed stays for the next time.
+pub fn remove_left(store: &Path) {
+    let left = left(&store.join("scratch"));
+    for entry in fs::read_dir(&left).into_iter().flatten().flatten() {
+        if let Some(name) = entry.file_name().to_str() {
+            // Another run may be at the same.
+            let _ = remove(&left, name);
+        }
     }
 }
 
@@ -215,6 +280,40 @@ mod tests {
             makers.into_iter().for_each(|maker| maker.join().unwrap());
         });
         assert_eq!(fs::read_dir(store.path().join("scratch")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_left_goes_with_the_next_run() {
+        let store = tempfile::tempdir().unwrap();
+        let held = [(); 2].map(|()| {
+            let scratch = Scratch::make(store.path(), &format!("{:?}", std::time::Instant::now())).unwrap();
+            fs::create_dir_all(scratch.path().join("upper/a")).unwrap();
+            scratch
+        });
+        held.into_iter().for_each(|scratch| scratch.leave().unwrap());
+        let left = || fs::read_dir(store.path().join("left")).unwrap().count();
+        sweep(store.path());
+        assert_eq!((left(), fs::read_dir(store.path().join("scratch")).unwrap().count()), (2, 0));
+        remove_left(store.path());
+        assert_eq!(left(), 0);
+    }
+
+    #[test]
+    fn little_is_few_files_of_few_bytes() {
+        let upper = tempfile::tempdir().unwrap();
+        let held = File::open(upper.path()).unwrap();
+        assert!(is_little(&held).unwrap());
+        fs::create_dir_all(upper.path().join("a/b")).unwrap();
+        let file = File::create(upper.path().join("a/b/file")).unwrap();
+        file.set_len(LITTLE_BYTES).unwrap();
+        assert!(is_little(&held).unwrap());
+        file.set_len(LITTLE_BYTES + 1).unwrap();
+        assert!(!is_little(&held).unwrap());
+        file.set_len(0).unwrap();
+        (3..LITTLE_ENTRIES).for_each(|number| fs::write(upper.path().join(format!("a/{number}")), "").unwrap());
+        assert!(is_little(&held).unwrap());
+        fs::write(upper.path().join("one-more"), "").unwrap();
+        assert!(!is_little(&held).unwrap());
     }
 
     #[test]
