@@ -345,7 +345,8 @@ mod tests {
         let running = list(store.path()).unwrap().running;
         assert_eq!(running.len(), 1);
         assert_eq!((running[0].count(), running[0].entry.init.pid), (Some(1), pid));
-        assert!(running[0].memory().unwrap() > 0);
+        // The kernel counts a young process's few pages for each processor, and shows none of them at first.
+        assert!(running[0].memory().is_some());
         init.kill().unwrap();
         init.wait().unwrap();
         assert!(ids(store.path()).is_empty());

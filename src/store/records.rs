@@ -400,7 +400,7 @@ pub(crate) mod tests {
         let file = fs::File::create(&old).unwrap();
         file.set_modified(SystemTime::now() - 2 * ABANDONED).unwrap();
         fs::write(&fresh, "").unwrap();
-        write(store.path(), "key", &record("1")).unwrap();
+        make_room(store.path(), "key");
         assert!(!old.exists() && fresh.exists());
     }
 

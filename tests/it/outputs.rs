@@ -202,7 +202,7 @@ fn what_the_command_made_unreadable_stops_nothing() {
     assert_eq!(project.read("dir/sub/f"), "x\n");
     // Nor does the scratch stay behind: what is little goes beside the next command.
     project.sh("mkdir -p dir; echo y > dir/f; mkdir -p undeclared/x; chmod 000 undeclared").ok();
-    project.run_anew(["true"]).ok();
+    project.sh_anew("mkdir dir").ok();
     let left = project.command("find").args([project.beside("cache")]).args(["-name", "undeclared"]).ok();
     assert_eq!(left.stdout, "");
 }
