@@ -3,6 +3,7 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
 use super::fault::Fault;
@@ -48,12 +49,13 @@ impl Met {
 /// How many are handed over at once. For fewer a thread is not worth its beginning.
 const BATCH: usize = 512;
 
-/// What a walk meets, in its order, looked at on a thread of `scope` where there is much.
+/// What a walk meets, in its order, looked at on a thread of `scope` where there is much, and by the walk's own when it is over.
 pub(super) struct Looks<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
     root: &'env Path,
     met: usize,
     batch: Vec<Met>,
+    handed_over: usize,
     beside: Beside<'scope>,
 }
 
@@ -61,16 +63,23 @@ pub(super) struct Looks<'scope, 'env> {
 enum Beside<'scope> {
     /// Not yet needed.
     Later,
-    At(Sender<Vec<Met>>, ScopedJoinHandle<'scope, Vec<Result<Found, Fault>>>),
+    At(Sender<Batch>, Queue, ScopedJoinHandle<'scope, Vec<Looked>>),
     /// There is none to be had.
     Never,
 }
+
+/// Some of what was met, and how many such came before it.
+type Batch = (usize, Vec<Met>);
+/// The same, looked at.
+type Looked = (usize, Vec<Result<Found, Fault>>);
+/// The batches that nobody has taken yet.
+type Queue = Arc<Mutex<Receiver<Batch>>>;
 
 impl<'scope, 'env> Looks<'scope, 'env> {
     /// For paths below `root`, with up to `threads` threads, the walk's own among them.
     pub(super) fn new(scope: &'scope Scope<'scope, 'env>, root: &'env Path, threads: usize) -> Self {
         let beside = if threads > 1 { Beside::Later } else { Beside::Never };
-        Self { scope, root, met: 0, batch: Vec::new(), beside }
+        Self { scope, root, met: 0, batch: Vec::new(), handed_over: 0, beside }
     }
 
     /// How many were met.
@@ -85,37 +94,50 @@ impl<'scope, 'env> Looks<'scope, 'env> {
             if matches!(self.beside, Beside::Later) {
                 self.begin();
             }
-            if let Beside::At(batches, _) = &self.beside {
-                // It ends before the channel does only in a panic, which is met when it is joined.
-                let _ = batches.send(std::mem::take(&mut self.batch));
+            if let Beside::At(batches, ..) = &self.beside {
+                // Its other end is ours too.
+                let _ = batches.send((self.handed_over, std::mem::take(&mut self.batch)));
+                self.handed_over += 1;
             }
         }
     }
 
     fn begin(&mut self) {
         let (batches, received) = mpsc::channel();
-        let root = self.root;
-        let thread = Builder::new().name("sbx-look".to_owned()).spawn_scoped(self.scope, move || work(root, &received));
-        self.beside = thread.map_or(Beside::Never, |thread| Beside::At(batches, thread));
+        let (root, queue) = (self.root, Arc::new(Mutex::new(received)));
+        let its = Arc::clone(&queue);
+        let thread = Builder::new().name("sbx-look".to_owned()).spawn_scoped(self.scope, move || work(root, &its));
+        self.beside = thread.map_or(Beside::Never, |thread| Beside::At(batches, queue, thread));
     }
 
     /// All that was met, looked at, in the order of the walk.
-    pub(super) fn finish(self) -> Vec<Result<Found, Fault>> {
-        let mut looker = Looker::new(self.root);
-        let rest = self.batch.into_iter().map(|met| met.seen(&mut looker));
-        let Beside::At(batches, thread) = self.beside else { return rest.collect() };
-        // Looked at here, while the other is at its last ones.
-        let rest: Vec<_> = rest.collect();
-        drop(batches);
-        let mut all = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        all.extend(rest);
-        all
+    pub(super) fn finish(self) -> impl Iterator<Item = Result<Found, Fault>> {
+        let rest = (self.handed_over, self.batch);
+        let mut all = match self.beside {
+            Beside::At(batches, queue, thread) => {
+                // Its other end is ours too.
+                let _ = batches.send(rest);
+                drop(batches);
+                let mut all = work(self.root, &queue);
+                all.extend(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+                all
+            }
+            Beside::Later | Beside::Never => vec![look_at(&mut Looker::new(self.root), rest)],
+        };
+        all.sort_unstable_by_key(|(index, _)| *index);
+        all.into_iter().flat_map(|(_, seen)| seen)
     }
 }
 
-fn work(root: &Path, batches: &Receiver<Vec<Met>>) -> Vec<Result<Found, Fault>> {
+/// Takes one batch after the other until there are no more.
+fn work(root: &Path, queue: &Mutex<Receiver<Batch>>) -> Vec<Looked> {
     let mut looker = Looker::new(root);
-    batches.iter().flatten().map(|met| met.seen(&mut looker)).collect()
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok();
+    std::iter::from_fn(next).map(|batch| look_at(&mut looker, batch)).collect()
+}
+
+fn look_at(looker: &mut Looker<'_>, (index, batch): Batch) -> Looked {
+    (index, batch.into_iter().map(|met| met.seen(looker)).collect())
 }
 
 /// What stands at an input that is no directory.

@@ -47,8 +47,7 @@ pub(super) fn walk(
             walk.run(progress);
         }
         walk.explain_unmatched(whole.as_deref());
-        let seen = walk.looks.finish().into_iter();
-        seen.filter_map(|seen| seen.map_err(|fault| faults.push(fault)).ok()).collect()
+        walk.looks.finish().filter_map(|seen| seen.map_err(|fault| faults.push(fault)).ok()).collect()
     });
     progress.found(found.len() as u64);
     faults.into_result()?;
