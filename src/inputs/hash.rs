@@ -17,8 +17,10 @@ use crate::sys::files::{Kind, open_beneath, status};
 /// How often a file is read at most when it changes meanwhile.
 const ATTEMPTS: usize = 3;
 
-/// Files per thread below which another thread costs more than it brings.
+/// With fewer files another thread costs more than it brings, unless they are large.
 const FILES_PER_THREAD: usize = 16;
+/// And with fewer bytes.
+const BYTES_PER_THREAD: u64 = 1 << 20;
 
 /// A file of a tree as a walk met it.
 #[derive(Clone, Copy)]
@@ -66,7 +68,9 @@ pub(super) fn hash_unknown(
     if !jobs.is_empty() {
         let mut stamps: Vec<_> = items.iter().map(|item| item.stamp).collect();
         let mut faults = Faults::default();
-        for (index, result) in read_all(source, &jobs, threads_for(jobs.len(), store.jobs())) {
+        let bytes = jobs.iter().fold(0, |sum: u64, (_, item)| sum.saturating_add(item.stamp.size));
+        let threads = threads_for(jobs.len(), bytes, store.jobs());
+        for (index, result) in read_all(source, &jobs, threads) {
             match result {
                 Ok((stamp, digest)) => (stamps[index], digests[index]) = (stamp, Some(digest)),
                 Err(InputError::Faults(more)) => faults.append(more),
@@ -119,9 +123,10 @@ fn read_all(source: Source<'_>, jobs: &[(usize, Item<'_>)], threads: usize) -> V
     done
 }
 
-/// How many threads read so many files, when there may be `most`.
-fn threads_for(files: usize, most: usize) -> usize {
-    files.div_ceil(FILES_PER_THREAD).clamp(1, most)
+/// How many threads read so many files with so many bytes together, when there may be `most`.
+fn threads_for(files: usize, bytes: u64, most: usize) -> usize {
+    let for_bytes = usize::try_from(bytes.div_ceil(BYTES_PER_THREAD)).unwrap_or(usize::MAX).min(files);
+    files.div_ceil(FILES_PER_THREAD).max(for_bytes).clamp(1, most)
 }
 
 fn read_one(source: Source<'_>, item: &Item<'_>, buffer: &mut Vec<u8>) -> Outcome {
@@ -191,8 +196,10 @@ mod tests {
 
     #[test]
     fn threads_are_as_many_as_are_allowed_and_worth_it() {
-        assert_eq!([0, 1, 16, 17, 33, 9999].map(|files| threads_for(files, 4)), [1, 1, 1, 2, 3, 4]);
-        assert_eq!([1, 9999].map(|files| threads_for(files, 1)), [1, 1]);
+        assert_eq!([0, 1, 16, 17, 33, 9999].map(|files| threads_for(files, 0, 4)), [1, 1, 1, 2, 3, 4]);
+        assert_eq!([0, 1, 2, 3].map(|mebibytes| threads_for(3, mebibytes << 20, 4)), [1, 1, 2, 3]);
+        assert_eq!([(1, u64::MAX), (3, u64::MAX)].map(|(files, bytes)| threads_for(files, bytes, 4)), [1, 3]);
+        assert_eq!([1, 9999].map(|files| threads_for(files, u64::MAX, 1)), [1, 1]);
     }
 
     #[test]
