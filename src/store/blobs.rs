@@ -1,7 +1,7 @@
 //! Blobs: file contents by digest, with the mode and times that a sandbox shows.
 
 use std::fs::{self, File, FileTimes, Metadata};
-use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read, Seek as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -101,16 +101,13 @@ impl Store {
         let first = read_chunk(source, buffer).map_err(PutError::Read)?;
         if first == CHUNK {
             let mut temp = self.temp_file()?;
-            if sys::files::clone_content(source, temp.as_file()).is_ok() || copy_content(source, temp.as_file_mut()) {
-                temp.as_file_mut().rewind().map_err(StoreError::io("read", temp.path()))?;
+            if sys::files::clone_content(source, temp.as_file()).is_ok() {
                 let digest = hash_file(temp.as_file_mut(), buffer).map_err(|error| match error {
                     PutError::Read(source) => StoreError::io("read", temp.path())(source),
                     PutError::Store(error) => error,
                 })?;
                 return Ok(self.keep(temp, digest, variant)?);
             }
-            // Which of the two files failed is seen when they are read and written by turns.
-            source.seek(SeekFrom::Start(first as u64)).map_err(PutError::Read)?;
         }
         self.put_rest(source, variant, buffer, first)
     }
@@ -346,9 +343,4 @@ fn read_chunk(source: &mut dyn Read, buffer: &mut Vec<u8>) -> io::Result<usize> 
         }
     }
     Ok(length)
-}
-
-/// Copies all of `from` within the kernel where it can (copy_file_range(2)); false when that failed, and `to` is of no use then.
-fn copy_content(from: &mut File, to: &mut File) -> bool {
-    from.rewind().is_ok() && io::copy(from, to).is_ok()
 }
