@@ -10,7 +10,8 @@ const SYMLINK: u8 = 2;
 const EMPTY_DIRECTORY: u8 = 3;
 
 impl Manifest {
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    /// The manifest as the store keeps it.
+    pub fn encode(&self) -> Vec<u8> {
         let mut body = Vec::new();
         for entry in &self.entries {
             put_text(&mut body, &entry.path);
@@ -31,7 +32,7 @@ impl Manifest {
     }
 
     /// `None` when `body` is not an encoded manifest: its paths must be normal ones, in order, and none below another.
-    pub(crate) fn decode(body: &[u8]) -> Option<Self> {
+    pub fn decode(body: &[u8]) -> Option<Self> {
         let mut reader = Reader(body);
         let mut entries: Vec<Entry> = Vec::new();
         while !reader.is_empty() {

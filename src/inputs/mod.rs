@@ -43,7 +43,7 @@ use stamp::Memo;
 pub use compare::Unlike;
 pub use fault::{Fault, Faults, InputError};
 pub use fetch::{FetchError, Place, Proxies};
-pub use patterns::BadPattern;
+pub use patterns::{BadPattern, Patterns, Verdict};
 
 /// One path of a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -19,13 +19,15 @@ pub struct BadPattern {
 }
 
 /// A compiled list of patterns.
-pub(super) struct Patterns {
+#[derive(Debug)]
+pub struct Patterns {
     globs: GlobSet,
     /// For each glob of the set, the pattern that it came from.
     owners: Vec<usize>,
     patterns: Vec<Compiled>,
 }
 
+#[derive(Debug)]
 struct Compiled {
     text: String,
     negated: bool,
@@ -47,13 +49,19 @@ enum Step {
 
 /// What the patterns say about one path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub enum Verdict {
+    /// It is selected.
     Input,
+    /// No pattern selects it, or a later one takes it out again.
     NotAnInput,
 }
 
 impl Patterns {
-    pub(super) fn new(patterns: &[Pattern]) -> Result<Self, BadPattern> {
+    /// Compiles them.
+    ///
+    /// # Errors
+    /// The first that is no glob.
+    pub fn new(patterns: &[Pattern]) -> Result<Self, BadPattern> {
         let mut set = GlobSetBuilder::new();
         let mut owners = Vec::new();
         let mut compiled = Vec::with_capacity(patterns.len());
@@ -77,7 +85,7 @@ impl Patterns {
     }
 
     /// The verdict on `path`. `hits` is working space; afterwards it holds the patterns that match, in no order.
-    pub(super) fn verdict(&self, path: &[u8], hits: &mut Vec<usize>) -> Verdict {
+    pub fn verdict(&self, path: &[u8], hits: &mut Vec<usize>) -> Verdict {
         use std::os::unix::ffi::OsStrExt as _;
         let candidate = Candidate::new(std::ffi::OsStr::from_bytes(path));
         self.globs.matches_candidate_into(&candidate, hits);
