@@ -19,19 +19,25 @@ pub fn fill(seed: u64, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// `count` files of 4 KiB below `at`, a hundred a directory.
+/// Where the file `index` of a tree lies in it: a hundred are in one directory.
+pub fn name(index: u64) -> String {
+    format!("d{:04}/f{index}", index / 100)
+}
+
+/// `count` files of 4 KiB below `at`.
 ///
 /// # Errors
 /// When one can't be written, or a signal asks for the end.
 pub fn tree(at: &Path, count: u64, interrupts: &Interrupts) -> Result<(), BenchError> {
     let failed = |path: &Path| BenchError::io(format!("make {}", path.display()));
     for index in 0..count {
-        let dir = at.join(format!("d{:04}", index / 100));
-        if index % 100 == 0 {
+        let file = at.join(name(index));
+        if index % 100 == 0
+            && let Some(dir) = file.parent()
+        {
             interrupts.check()?;
-            fs::create_dir_all(&dir).map_err(failed(&dir))?;
+            fs::create_dir_all(dir).map_err(failed(dir))?;
         }
-        let file = dir.join(format!("f{index}"));
         fs::write(&file, fill(index + 1, 4096)).map_err(failed(&file))?;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! What it costs to know the inputs: unchanged ones, one changed, all of them new.
+//! What it costs to know the inputs: unchanged ones, one changed, a branch switched, all of them new.
 
 use std::cell::Cell;
 use std::fs;
@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::files::{fill, tree};
+use super::files::{self, fill, tree};
 use super::report::{Beside, Measurement, Report, Target};
 use super::rounds::{self, Subject, side_by_side};
 use super::stats::{self, Interval, Sample};
-use super::world::{Setup, World, git, program};
+use super::world::{Setup, World, git, git_fed, program};
 use super::{BenchError, Interrupts, Size};
 use crate::sys::clone;
 use crate::sys::event::signal;
@@ -42,10 +42,14 @@ pub fn run(
     rounds::output(&mut world.sbx(&empty, &RUN), interrupts)?;
     report.notes.push("cold means a new store; the files are in the page cache for everyone".to_owned());
     report.group("inputs", "inputs of 4 KiB, none of them changed", Beside::Nothing);
-    for count in size.pick([1_000, 10_000, 100_000], [20, 50, 100]) {
+    let [few, main, many, most] = size.pick([1_000, 10_000, 100_000, 300_000], [20, 50, 100, 200]);
+    for count in [few, main, many, most] {
         tell(&format!("{count} unchanged inputs"));
-        bench.unchanged(&mut report, count, count == size.pick(10_000, 50))?;
+        bench.unchanged(&mut report, count, count == main)?;
     }
+    linear(&mut report, main, &[many, most]);
+    tell("a branch is switched");
+    bench.switched(&mut report, main)?;
     tell("many small files, cold");
     let small = bench.project("small", size.pick(50_000, 100))?;
     bench.cold(&mut report, "cold-small", &small, &mut bench.copied(&small), ("cp -r", 1.5))?;
@@ -80,9 +84,7 @@ impl Bench<'_> {
         let project = self.project(&format!("inputs-{count}"), count)?;
         let has_git = program(Path::new("git")).is_some();
         if has_git {
-            for args in [&["init", "-q"][..], &["add", "-A"]] {
-                rounds::output(&mut git(self.world, &project, args), self.interrupts)?;
-            }
+            self.index(&project, count)?;
         } else {
             report.lacks(format!("git status, {count} inputs"), "not installed");
         }
@@ -103,16 +105,12 @@ impl Bench<'_> {
             let status = || self.time(&mut git(self.world, &project, &["status", "--short"]));
             subjects.push(Subject::new("git status", status));
         }
-        let turns = side_by_side(self.size.rounds, Duration::ZERO, subjects, self.interrupts)?;
+        // A round of the most takes seconds.
+        let rounds = if count > 100_000 { self.size.rounds.div_ceil(3) } else { self.size.rounds };
+        let turns = side_by_side(rounds, Duration::ZERO, subjects, self.interrupts)?;
         rounds::record(report, "inputs", turns, Some(("inputs", usize::try_from(count).unwrap_or(usize::MAX))));
-        let sample = |report: &Report, name: &str| {
-            let is_it = |one: &&Measurement| {
-                one.command == name && one.parameters.values().any(|value| *value == count.to_string())
-            };
-            report.of("inputs").find(is_it)?.sample()
-        };
         for (how, name) in [("", "sbx run"), (", a known result", "sbx run, known result")] {
-            let samples = [name, &format!("{name}, empty project"), "git status"].map(|name| sample(report, name));
+            let samples = [name, &format!("{name}, empty project"), "git status"].map(|name| of(report, name, count));
             if let [Some(run), Some(none), Some(status)] = samples {
                 let added = |[run, none, status]: [f64; 3]| (run - none).max(0.0) / status.max(f64::MIN_POSITIVE);
                 let found = stats::interval([&run, &none, &status], added);
@@ -130,6 +128,75 @@ impl Bench<'_> {
                 30.0,
             ));
         }
+        Ok(())
+    }
+
+    /// git's index as `git add` makes it, without the objects, which are not asked for: these take minutes for many files.
+    fn index(&self, project: &Path, count: u64) -> Result<(), BenchError> {
+        let fed = self.world.path("fed");
+        let feed = |args: &[&str], lines: &mut dyn Iterator<Item = String>| {
+            fs::write(&fed, lines.map(|line| line + "\n").collect::<String>())
+                .map_err(BenchError::io("write a list"))?;
+            rounds::output(&mut git_fed(self.world, project, &fed, args), self.interrupts)
+        };
+        let names = || (0..count).map(files::name).chain(["sandbox.toml".to_owned()]);
+        rounds::output(&mut git(self.world, project, &["init", "-q"]), self.interrupts)?;
+        let ids = String::from_utf8_lossy(&feed(&["hash-object", "--stdin-paths"], &mut names())?).into_owned();
+        let mut entries = ids.lines().zip(names()).map(|(id, name)| format!("100644 {id}\t{name}"));
+        feed(&["update-index", "--index-info"], &mut entries)?;
+        rounds::output(&mut git(self.world, project, &["update-index", "-q", "--refresh"]), self.interrupts)?;
+        Ok(())
+    }
+
+    /// A run after `git switch` to a branch on which one file in twenty is another, beside git's own look.
+    fn switched(&self, report: &mut Report, count: u64) -> Result<(), BenchError> {
+        let every = 20;
+        let changed = count.div_ceil(every);
+        let title = format!("{count} inputs of which git switch has just changed {changed}");
+        report.group("switched", title, Beside::Ratio);
+        if program(Path::new("git")).is_none() {
+            report.lacks("git switch", "not installed");
+            return Ok(());
+        }
+        let project = self.project("switched", count)?;
+        let git = |args: &[&str]| rounds::output(&mut git(self.world, &project, args), self.interrupts);
+        let commit = || {
+            git(&["add", "-A"])?;
+            git(&["-c", "user.name=bench", "-c", "user.email=bench@localhost", "commit", "-q", "-m", "all"])
+        };
+        git(&["init", "-q", "-b", "one"])?;
+        commit()?;
+        git(&["switch", "-q", "-c", "other"])?;
+        for index in (0..count).step_by(every as usize) {
+            fs::write(project.join(files::name(index)), fill(!index, 4096))
+                .map_err(BenchError::io("change an input"))?;
+        }
+        commit()?;
+        let other = Cell::new(true);
+        let switch = || {
+            other.set(!other.get());
+            git(&["switch", "-q", if other.get() { "other" } else { "one" }])
+        };
+        // Both contents are in the store, as they are for who goes to and fro.
+        for _ in 0..2 {
+            switch()?;
+            self.time(&mut self.world.sbx(&project, &RUN))?;
+        }
+        let status = || {
+            switch()?;
+            self.time(&mut super::world::git(self.world, &project, &["status", "--short"]))
+        };
+        let run = || {
+            switch()?;
+            self.time(&mut self.world.sbx(&project, &RUN))
+        };
+        let subjects = vec![
+            Subject::new("git status", status),
+            Subject::new("sbx run", run),
+            Subject::new("sbx run, empty project", || self.time(&mut self.world.sbx(self.empty, &RUN))),
+        ];
+        let turns = side_by_side(self.size.rounds, Duration::ZERO, subjects, self.interrupts)?;
+        rounds::record(report, "switched", turns, None);
         Ok(())
     }
 
@@ -222,6 +289,25 @@ impl Bench<'_> {
         let script = format!("printf '%s\\n' f* | xargs -P {cores} -n 1 openssl dgst -sha256");
         let mut openssl = || self.time(self.world.command("sh").args(["-c", &script]).current_dir(&project));
         self.cold(report, "cold-large", &project, &mut openssl, (OPENSSL, 1.3))
+    }
+}
+
+/// The times of a subject with so many inputs.
+fn of(report: &Report, name: &str, count: u64) -> Option<Sample> {
+    let is_it =
+        |one: &&Measurement| one.command == name && one.parameters.values().any(|value| *value == count.to_string());
+    report.of("inputs").find(is_it)?.sample()
+}
+
+/// How the cost of one input grows with their number; twice the cost of one would not be linear any more.
+fn linear(report: &mut Report, from: u64, to: &[u64]) {
+    let name = "sbx hash";
+    for count in to {
+        if let [Some(few), Some(many)] = [from, *count].map(|count| of(report, name, count)) {
+            let each = |[few, many]: [f64; 2]| (many / *count as f64) / (few / from as f64);
+            let what = format!("{name}: the time for each of {count} unchanged inputs / for each of {from}");
+            report.targets.push(Target::new(what, stats::interval([&few, &many], each), 1.5));
+        }
     }
 }
 

@@ -247,7 +247,7 @@ fn hashing_and_work_inside_are_measured() {
         results.filter_map(|result| result["group"].as_str().map(str::to_owned)).collect()
     };
     let expected: [(&str, &[&str], usize); 2] = [
-        ("hash", &["inputs", "changed", "cold-small", "cold-large"], 10),
+        ("hash", &["inputs", "changed", "switched", "cold-small", "cold-large"], 14),
         ("io", &["outputs", "compile", "configure", "files", "down", "up", "connections", "allowing"], 5),
     ];
     for (name, expected, targets) in expected {
