@@ -105,8 +105,12 @@ impl Bench<'_> {
             let status = || self.time(&mut git(self.world, &project, &["status", "--short"]));
             subjects.push(Subject::new("git status", status));
         }
-        // A round of the most takes seconds.
-        let rounds = if count > 100_000 { self.size.rounds.div_ceil(3) } else { self.size.rounds };
+        // A round of the most takes seconds, one of few milliseconds.
+        let rounds = match count {
+            ..=10_000 => 3 * self.size.rounds,
+            10_001..=100_000 => self.size.rounds,
+            _ => self.size.rounds.div_ceil(3),
+        };
         let turns = side_by_side(rounds, Duration::ZERO, subjects, self.interrupts)?;
         rounds::record(report, "inputs", turns, Some(("inputs", usize::try_from(count).unwrap_or(usize::MAX))));
         for (how, name) in [("", "sbx run"), (", a known result", "sbx run, known result")] {
@@ -212,7 +216,7 @@ impl Bench<'_> {
             Subject::new("unchanged", || self.time(&mut self.world.sbx(project, &RUN))),
             Subject::new("one changed", change),
         ];
-        let turns = side_by_side(self.size.rounds, Duration::ZERO, subjects, self.interrupts)?;
+        let turns = side_by_side(3 * self.size.rounds, Duration::ZERO, subjects, self.interrupts)?;
         rounds::record(report, "changed", turns, None);
         ratio(report, &format!("one of {count} changed / unchanged run"), ("changed", "one changed", "unchanged"), 1.2);
         Ok(())
@@ -259,12 +263,16 @@ impl Bench<'_> {
     ) -> Result<(), BenchError> {
         let what = if group == "cold-small" { "many files of 4 KiB" } else { "large files" };
         report.group(group, format!("{what}, hashed and stored for the first time"), Beside::Ratio);
+        // Nobody waits for the disk to take what others wrote.
+        let settle = || rounds::output(self.world.command("sync").arg("-f").arg(project), self.interrupts);
         let cold = || {
+            settle()?;
             let cache = self.world.path("cold");
             let seconds = self.time(self.world.sbx(project, &["-q", "hash"]).env("SBX_CACHE_DIR", &cache))?;
             fs::remove_dir_all(&cache).map_err(BenchError::io("remove a store"))?;
             Ok(seconds)
         };
+        let beside = || settle().and_then(|_| beside());
         let subjects = vec![Subject::new(name, beside), Subject::new("sbx hash, new store", cold)];
         let rounds = self.size.rounds.div_ceil(3).max(2);
         let turns = side_by_side(rounds, Duration::ZERO, subjects, self.interrupts)?;

@@ -110,7 +110,7 @@ fn execute(
             let origin = launched.origin;
             // What needs nothing of the command is done while it runs.
             let beside = || {
-                scratch::remove_left(store.path());
+                store.remove_left();
                 prepare_record(job)
             };
             let stay = || supervise(launched, prepared, &mut network, tell);
@@ -194,7 +194,7 @@ fn execute(
     notes.extend(write(job, &mut record, clock));
     clock.phase("clean-up");
     if !options.keep {
-        let cleaned = if little { scratch.leave() } else { scratch.remove() };
+        let cleaned = if little { scratch.leave(&store.left()) } else { scratch.remove() };
         // The run is over and stands; the next one sweeps again.
         notes.extend(cleaned.err().map(|error| warning(&error)));
     }

@@ -2,8 +2,8 @@
 //! root is mounted over it: each name less is one less to make and to remove, which on a disk is dear.
 //!
 //! `scratch/ID` belongs to the living process that holds a lock on the [`CARD`] in it, the first that is made there and the last
-//! that is removed. A card that nobody holds marks what a killed sbx left behind; the next run sweeps it. What lies in `left/` is
-//! nobody's: too little to let a user wait for its removal, it goes while the command of a later run runs.
+//! that is removed. A card that nobody holds marks what a killed sbx left behind; the next run sweeps it. What is too little to let
+//! a user wait for its removal is moved out of here, and goes while the command of a later run runs ([`Store::left`]).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -11,6 +11,8 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+#[cfg(doc)]
+use crate::store::Store;
 use crate::sys::beneath::{self, Kind};
 
 /// The file by which a run lives, and on which it says what it is.
@@ -100,16 +102,16 @@ impl Scratch {
         remove(&self.all, &self.name)
     }
 
-    /// Leaves it to [`remove_left`] of a later run.
+    /// Moves it into the directory `left`, where it is nobody's.
     ///
     /// # Errors
     /// When it can't be moved.
-    pub fn leave(self) -> Result<(), ScratchError> {
-        let left = left(&self.all);
-        let moved = match fs::rename(self.path(), left.join(&self.name)) {
+    pub fn leave(self, left: &Path) -> Result<(), ScratchError> {
+        let to = left.join(&self.name);
+        let moved = match fs::rename(self.path(), &to) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                private().recursive(true).create(&left).map_err(failed("make", &left))?;
-                fs::rename(self.path(), left.join(&self.name))
+                private().recursive(true).create(left).map_err(failed("make", left))?;
+                fs::rename(self.path(), &to)
             }
             moved => moved,
         };
@@ -141,11 +143,6 @@ fn private() -> fs::DirBuilder {
     let mut builder = fs::DirBuilder::new();
     builder.mode(0o700);
     builder
-}
-
-/// The place beside the scratch directories for what is left of them.
-fn left(all: &Path) -> PathBuf {
-    all.with_file_name("left")
 }
 
 fn remove(all: &Path, name: &str) -> Result<(), ScratchError> {
@@ -193,17 +190,6 @@ pub fn is_little(upper: impl AsFd) -> io::Result<bool> {
         }
     }
     Ok(true)
-}
-
-/// Removes what [`Scratch::leave`] left. What can't be removed stays for the next time.
-pub fn remove_left(store: &Path) {
-    let left = left(&store.join("scratch"));
-    for entry in fs::read_dir(&left).into_iter().flatten().flatten() {
-        if let Some(name) = entry.file_name().to_str() {
-            // Another run may be at the same.
-            let _ = remove(&left, name);
-        }
-    }
 }
 
 /// Removes what killed runs left behind. What can't be removed stays for the next time: a sweep never stops a run.
@@ -283,19 +269,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_goes_with_the_next_run() {
-        let store = tempfile::tempdir().unwrap();
-        let held = [(); 2].map(|()| {
-            let scratch = Scratch::make(store.path(), &format!("{:?}", std::time::Instant::now())).unwrap();
+    fn what_is_left_is_nobody_s() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = crate::store::Store::open(dir.path().join("store")).unwrap();
+        for run in ["one", "two"] {
+            let scratch = Scratch::make(store.path(), run).unwrap();
             fs::create_dir_all(scratch.path().join("upper/a")).unwrap();
-            scratch
-        });
-        held.into_iter().for_each(|scratch| scratch.leave().unwrap());
-        let left = || fs::read_dir(store.path().join("left")).unwrap().count();
+            scratch.leave(&store.left()).unwrap();
+        }
+        let count = |dir: PathBuf| fs::read_dir(dir).unwrap().count();
         sweep(store.path());
-        assert_eq!((left(), fs::read_dir(store.path().join("scratch")).unwrap().count()), (2, 0));
-        remove_left(store.path());
-        assert_eq!(left(), 0);
+        assert_eq!((count(store.left()), count(store.path().join("scratch"))), (2, 0));
+        store.remove_left();
+        assert_eq!(count(store.left()), 0);
+        store.remove_left();
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
@@ -144,20 +144,36 @@ impl Store {
     /// # Errors
     /// When something can't be removed.
     pub fn clear_scratch(&self) -> Result<(), StoreError> {
-        for dir in ["kept", "kept-scratch"] {
-            let path = self.dir.join(dir);
-            if !path.exists() {
-                continue;
-            }
-            let all = fs::File::open(&path).map_err(StoreError::io("open", &path))?;
-            for name in names(&path)? {
-                sys::beneath::remove_tree(&all, name.as_ref())
-                    .map_err(|error| StoreError::io("remove", &path.join(&error.path))(error.source))?;
-            }
+        ["kept", "kept-scratch"].into_iter().try_for_each(|dir| self.empty(dir))
+    }
+
+    /// Where a run leaves what of its scratch directory is too little to let a user wait for the removal.
+    pub fn left(&self) -> PathBuf {
+        self.dir.join(LEFT)
+    }
+
+    /// Removes what lies in [`Store::left`]. What can't be removed stays for the next time: another run may be at the same.
+    pub fn remove_left(&self) {
+        let _ = self.empty(LEFT);
+    }
+
+    /// Removes everything in a directory of the store.
+    fn empty(&self, dir: &str) -> Result<(), StoreError> {
+        let path = self.dir.join(dir);
+        let all = match fs::File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            all => all.map_err(StoreError::io("open", &path))?,
+        };
+        for name in names(&path)? {
+            sys::beneath::remove_tree(&all, name.as_ref())
+                .map_err(|error| StoreError::io("remove", &path.join(&error.path))(error.source))?;
         }
         Ok(())
     }
 }
+
+/// See [`Store::left`].
+const LEFT: &str = "left";
 
 /// The names in a directory, sorted; none when there is no such directory.
 fn names(dir: &Path) -> Result<Vec<String>, StoreError> {

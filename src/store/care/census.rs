@@ -282,7 +282,7 @@ impl Store {
             (Kind::KeptRuns, "kept-scratch", 1),
             (Kind::Temporary, "tmp", 1),
             (Kind::Temporary, "scratch", 1),
-            (Kind::Temporary, "left", 1),
+            (Kind::Temporary, super::LEFT, 1),
         ] {
             let mut places = vec![self.dir.join(dir)];
             for _ in 0..depth {
