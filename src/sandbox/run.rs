@@ -107,15 +107,10 @@ fn execute(
         Ok(mut launched) => {
             clock.phase("command");
             steps = launched.steps.take();
-            let origin = launched.origin;
-            // What needs nothing of the command is done while it runs.
-            let beside = || {
-                store.remove_left();
-                prepare_record(job)
-            };
-            let stay = || supervise(launched, prepared, &mut network, tell);
-            let (untold, supervised) = thread::both("sbx-beside", beside, stay);
-            (origin, untold, supervised)
+            // PID 1 is busy with its steps, and then the command with its work.
+            let untold = keep_messages(job);
+            tidy(job);
+            (launched.origin, untold, supervise(launched, prepared, &mut network, tell))
         }
         Err(error) => {
             let has_own = prepared.plan.namespaces.contains(&Namespace::Net);
@@ -202,12 +197,25 @@ fn execute(
     Ok(Outcome { record, origin: Some(origin), notes, made, failure, reraise })
 }
 
-/// Makes room for the run's record, and keeps the messages that its action stands for. A note if they can't be kept: the
-/// run stands without them.
+/// Makes room for the run's record, and keeps the messages that its action stands for. A note if they can't be kept.
 pub(super) fn prepare_record(job: Job<'_>) -> Option<String> {
-    let Job { store, request, prepared } = job;
-    records::make_room(store.path(), request.project().as_str());
-    cache::keep_messages(store, prepared).err().map(|error| warning(&error))
+    records::make_room(job.store.path(), job.request.project().as_str());
+    keep_messages(job)
+}
+
+/// A note if they can't be kept: the run stands without them.
+fn keep_messages(job: Job<'_>) -> Option<String> {
+    cache::keep_messages(job.store, job.prepared).err().map(|error| warning(&error))
+}
+
+/// Begins to remove what earlier runs left. Nobody waits for it: what is not removed when sbx ends is left to the next run, as
+/// all of it is where there can be no thread.
+fn tidy(job: Job<'_>) {
+    let (store, left, project) = (job.store.path().to_owned(), job.store.left(), job.request.project());
+    let _ = thread::spawn("sbx-tidy", move || {
+        records::make_room(&store, project.as_str());
+        left.empty()
+    });
 }
 
 fn warning(error: &dyn std::error::Error) -> String {

@@ -3,7 +3,7 @@
 //!
 //! `scratch/ID` belongs to the living process that holds a lock on the [`CARD`] in it, the first that is made there and the last
 //! that is removed. A card that nobody holds marks what a killed sbx left behind; the next run sweeps it. What is too little to let
-//! a user wait for its removal is moved out of here, and goes while the command of a later run runs ([`Store::left`]).
+//! a user wait for its removal is moved out of here, and goes while the command of a later run runs ([`Left`]).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -11,8 +11,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-#[cfg(doc)]
-use crate::store::Store;
+use crate::store::care::Left;
 use crate::sys::beneath::{self, Kind};
 
 /// The file by which a run lives, and on which it says what it is.
@@ -102,11 +101,12 @@ impl Scratch {
         remove(&self.all, &self.name)
     }
 
-    /// Moves it into the directory `left`, where it is nobody's.
+    /// Moves it where it is nobody's and a later run removes it.
     ///
     /// # Errors
     /// When it can't be moved.
-    pub fn leave(self, left: &Path) -> Result<(), ScratchError> {
+    pub fn leave(self, left: &Left) -> Result<(), ScratchError> {
+        let left = left.path();
         let to = left.join(&self.name);
         let moved = match fs::rename(self.path(), &to) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -279,10 +279,10 @@ mod tests {
         }
         let count = |dir: PathBuf| fs::read_dir(dir).unwrap().count();
         sweep(store.path());
-        assert_eq!((count(store.left()), count(store.path().join("scratch"))), (2, 0));
-        store.remove_left();
-        assert_eq!(count(store.left()), 0);
-        store.remove_left();
+        let left = || store.left().path().to_owned();
+        assert_eq!((count(left()), count(store.path().join("scratch"))), (2, 0));
+        store.left().empty();
+        assert_eq!(count(left()), 0);
     }
 
     #[test]

@@ -144,36 +144,45 @@ impl Store {
     /// # Errors
     /// When something can't be removed.
     pub fn clear_scratch(&self) -> Result<(), StoreError> {
-        ["kept", "kept-scratch"].into_iter().try_for_each(|dir| self.empty(dir))
+        ["kept", "kept-scratch"].into_iter().try_for_each(|dir| empty(&self.dir.join(dir)))
     }
 
-    /// Where a run leaves what of its scratch directory is too little to let a user wait for the removal.
-    pub fn left(&self) -> PathBuf {
-        self.dir.join(LEFT)
-    }
-
-    /// Removes what lies in [`Store::left`]. What can't be removed stays for the next time: another run may be at the same.
-    pub fn remove_left(&self) {
-        let _ = self.empty(LEFT);
-    }
-
-    /// Removes everything in a directory of the store.
-    fn empty(&self, dir: &str) -> Result<(), StoreError> {
-        let path = self.dir.join(dir);
-        let all = match fs::File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            all => all.map_err(StoreError::io("open", &path))?,
-        };
-        for name in names(&path)? {
-            sys::beneath::remove_tree(&all, name.as_ref())
-                .map_err(|error| StoreError::io("remove", &path.join(&error.path))(error.source))?;
-        }
-        Ok(())
+    /// Where runs leave what is too little to let a user wait for its removal.
+    pub fn left(&self) -> Left {
+        Left(self.dir.join(LEFT))
     }
 }
 
-/// See [`Store::left`].
+/// See [`Store::left`]. It lies on the file system of the scratch directories.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left(PathBuf);
+
 const LEFT: &str = "left";
+
+impl Left {
+    /// Its path; it need not be there.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Removes everything in it. What can't be removed stays for the next time: another run may be at the same.
+    pub fn empty(&self) {
+        let _ = empty(&self.0);
+    }
+}
+
+/// Removes everything in a directory.
+fn empty(path: &Path) -> Result<(), StoreError> {
+    let all = match fs::File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        all => all.map_err(StoreError::io("open", path))?,
+    };
+    for name in names(path)? {
+        sys::beneath::remove_tree(&all, name.as_ref())
+            .map_err(|error| StoreError::io("remove", &path.join(&error.path))(error.source))?;
+    }
+    Ok(())
+}
 
 /// The names in a directory, sorted; none when there is no such directory.
 fn names(dir: &Path) -> Result<Vec<String>, StoreError> {

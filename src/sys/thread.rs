@@ -26,14 +26,3 @@ pub fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 's
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut()) };
     thread
 }
-
-/// Does both at the same time where there can be a second thread for `beside`, else one after the other.
-pub fn both<T: Send, U>(name: &str, beside: impl Fn() -> T + Sync, here: impl FnOnce() -> U) -> (T, U) {
-    let beside = &beside;
-    std::thread::scope(|scope| {
-        let thread = Builder::new().name(name.to_owned()).spawn_scoped(scope, beside);
-        let done = here();
-        let joined = thread.ok().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        (joined.unwrap_or_else(beside), done)
-    })
-}
