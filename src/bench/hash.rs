@@ -11,7 +11,7 @@ use super::files::{self, fill, tree};
 use super::report::{Beside, Measurement, Report, Target};
 use super::rounds::{self, Subject, side_by_side};
 use super::stats::{self, Interval, Sample};
-use super::world::{Setup, World, git, git_fed, program};
+use super::world::{Setup, World, git, program};
 use super::{BenchError, Interrupts, Size};
 use crate::sys::clone;
 use crate::sys::event::signal;
@@ -84,7 +84,7 @@ impl Bench<'_> {
         let project = self.project(&format!("inputs-{count}"), count)?;
         let has_git = program(Path::new("git")).is_some();
         if has_git {
-            self.index(&project, count)?;
+            self.index(&project)?;
         } else {
             report.lacks(format!("git status, {count} inputs"), "not installed");
         }
@@ -136,19 +136,11 @@ impl Bench<'_> {
     }
 
     /// git's index as `git add` makes it, without the objects, which are not asked for: these take minutes for many files.
-    fn index(&self, project: &Path, count: u64) -> Result<(), BenchError> {
-        let fed = self.world.path("fed");
-        let feed = |args: &[&str], lines: &mut dyn Iterator<Item = String>| {
-            fs::write(&fed, lines.map(|line| line + "\n").collect::<String>())
-                .map_err(BenchError::io("write a list"))?;
-            rounds::output(&mut git_fed(self.world, project, &fed, args), self.interrupts)
-        };
-        let names = || (0..count).map(files::name).chain(["sandbox.toml".to_owned()]);
-        rounds::output(&mut git(self.world, project, &["init", "-q"]), self.interrupts)?;
-        let ids = String::from_utf8_lossy(&feed(&["hash-object", "--stdin-paths"], &mut names())?).into_owned();
-        let mut entries = ids.lines().zip(names()).map(|(id, name)| format!("100644 {id}\t{name}"));
-        feed(&["update-index", "--index-info"], &mut entries)?;
-        rounds::output(&mut git(self.world, project, &["update-index", "-q", "--refresh"]), self.interrupts)?;
+    fn index(&self, project: &Path) -> Result<(), BenchError> {
+        let index = "alias.index=!git ls-files -z --others | git update-index -z --add --info-only --stdin";
+        for args in [&["init", "-q"][..], &["-c", index, "index"]] {
+            rounds::output(&mut git(self.world, project, args), self.interrupts)?;
+        }
         Ok(())
     }
 

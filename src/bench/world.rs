@@ -100,19 +100,13 @@ impl World {
 
 /// git in a directory, without anybody's configuration.
 pub fn git(world: &World, directory: &Path, args: &[&str]) -> Command {
-    alone(world.command("git"), directory, args)
-}
-
-/// The same, with `input` as its standard input.
-pub fn git_fed(world: &World, directory: &Path, input: &Path, args: &[&str]) -> Command {
-    let mut shell = world.command("sh");
-    shell.args(["-c", "exec git \"$@\" < \"$0\""]).arg(input);
-    alone(shell, directory, args)
-}
-
-fn alone(mut git: Command, directory: &Path, args: &[&str]) -> Command {
-    git.current_dir(directory).args(args).env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null");
-    git
+    let mut command = world.command("git");
+    command
+        .current_dir(directory)
+        .args(args)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_SYSTEM", "/dev/null");
+    command
 }
 
 /// The program `name` on [`PATH`], or itself when it is a path.
