@@ -41,6 +41,9 @@ pub fn run(
     let bench = Bench { world: &world, empty: &empty, size, interrupts };
     rounds::output(&mut world.sbx(&empty, &RUN), interrupts)?;
     report.notes.push("cold means a new store; the files are in the page cache for everyone".to_owned());
+    // First, while the page cache has room.
+    tell("large files, cold");
+    bench.large(&mut report)?;
     report.group("inputs", "inputs of 4 KiB, none of them changed", Beside::Nothing);
     let [few, main, many, most] = size.pick([1_000, 10_000, 100_000, 300_000], [20, 50, 100, 200]);
     for count in [few, main, many, most] {
@@ -52,9 +55,8 @@ pub fn run(
     bench.switched(&mut report, main)?;
     tell("many small files, cold");
     let small = bench.project("small", size.pick(50_000, 100))?;
-    bench.cold(&mut report, "cold-small", &small, &mut bench.copied(&small), ("cp -r", 1.5))?;
-    tell("large files, cold");
-    bench.large(&mut report)?;
+    let beside = vec![Subject::new("cp -r", bench.copied(&small))];
+    bench.cold(&mut report, "cold-small", &small, beside, ("cp -r", 1.5))?;
     super::warn_of_noise(&mut report, &["cold-large"], OPENSSL);
     Ok(report)
 }
@@ -244,28 +246,24 @@ impl Bench<'_> {
         }
     }
 
-    /// `sbx hash` into a new store, beside something that reads the same bytes.
-    fn cold(
-        &self,
+    /// `sbx hash` into a new store, beside others that read the same bytes; held against the one of that `name`.
+    fn cold<'a>(
+        &'a self,
         report: &mut Report,
         group: &str,
-        project: &Path,
-        beside: &mut dyn FnMut() -> Result<f64, BenchError>,
+        project: &'a Path,
+        mut subjects: Vec<Subject<'a>>,
         (name, most): (&str, f64),
     ) -> Result<(), BenchError> {
         let what = if group == "cold-small" { "many files of 4 KiB" } else { "large files" };
         report.group(group, format!("{what}, hashed and stored for the first time"), Beside::Ratio);
-        // Nobody waits for the disk to take what others wrote.
-        let settle = || rounds::output(self.world.command("sync").arg("-f").arg(project), self.interrupts);
         let cold = || {
-            settle()?;
             let cache = self.world.path("cold");
             let seconds = self.time(self.world.sbx(project, &["-q", "hash"]).env("SBX_CACHE_DIR", &cache))?;
             fs::remove_dir_all(&cache).map_err(BenchError::io("remove a store"))?;
             Ok(seconds)
         };
-        let beside = || settle().and_then(|_| beside());
-        let subjects = vec![Subject::new(name, beside), Subject::new("sbx hash, new store", cold)];
+        subjects.push(Subject::new("sbx hash, new store", cold));
         let rounds = self.size.rounds.div_ceil(3).max(2);
         let turns = side_by_side(rounds, Duration::ZERO, subjects, self.interrupts)?;
         rounds::record(report, group, turns, None);
@@ -287,8 +285,18 @@ impl Bench<'_> {
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let script = format!("printf '%s\\n' f* | xargs -P {cores} -n 1 openssl dgst -sha256");
-        let mut openssl = || self.time(self.world.command("sh").args(["-c", &script]).current_dir(&project));
-        self.cold(report, "cold-large", &project, &mut openssl, (OPENSSL, 1.3))
+        let openssl = || self.time(self.world.command("sh").args(["-c", &script]).current_dir(&project));
+        let copied = self.world.directory("copies")?;
+        let copy = format!("printf '%s\\n' f* | xargs -P {cores} -I NAME cp NAME ../copies");
+        let copy = || {
+            let seconds = self.time(self.world.command("sh").args(["-c", &copy]).current_dir(&project))?;
+            fs::read_dir(&copied)
+                .and_then(|mut copies| copies.try_for_each(|copy| fs::remove_file(copy?.path())))
+                .map_err(BenchError::io("remove copies"))?;
+            Ok(seconds)
+        };
+        let subjects = vec![Subject::new(OPENSSL, openssl), Subject::new("cp", copy)];
+        self.cold(report, "cold-large", &project, subjects, (OPENSSL, 1.3))
     }
 }
 

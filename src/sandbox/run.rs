@@ -108,8 +108,8 @@ fn execute(
             clock.phase("command");
             steps = launched.steps.take();
             // PID 1 is busy with its steps, and then the command with its work.
-            let untold = keep_messages(job);
-            tidy(job);
+            let untold = prepare_record(job);
+            remove_left(job);
             (launched.origin, untold, supervise(launched, prepared, &mut network, tell))
         }
         Err(error) => {
@@ -150,7 +150,8 @@ fn execute(
     let keepable = keepable.and_then(|()| cache::keep(job, &mut run, &id, (started, took)));
     drop(keeping);
     clock.phase("teardown");
-    let little = run.upper.as_ref().is_none_or(|upper| scratch::is_little(upper).unwrap_or(false));
+    let may_stay = |upper: &OwnedFd| scratch::is_little(upper).unwrap_or(false);
+    let little = !options.keep && run.upper.as_ref().is_none_or(may_stay);
     (run.root, run.upper) = (None, None);
     let mut notes = run.notes();
     let kept = options.keep.then(|| scratch.keep()).transpose()?;
@@ -197,25 +198,20 @@ fn execute(
     Ok(Outcome { record, origin: Some(origin), notes, made, failure, reraise })
 }
 
-/// Makes room for the run's record, and keeps the messages that its action stands for. A note if they can't be kept.
+/// Makes room for the run's record, and keeps the messages that its action stands for. A note if they can't be kept: the
+/// run stands without them.
 pub(super) fn prepare_record(job: Job<'_>) -> Option<String> {
-    records::make_room(job.store.path(), job.request.project().as_str());
-    keep_messages(job)
+    let Job { store, request, prepared } = job;
+    records::make_room(store.path(), request.project().as_str());
+    cache::keep_messages(store, prepared).err().map(|error| warning(&error))
 }
 
-/// A note if they can't be kept: the run stands without them.
-fn keep_messages(job: Job<'_>) -> Option<String> {
-    cache::keep_messages(job.store, job.prepared).err().map(|error| warning(&error))
-}
-
-/// Begins to remove what earlier runs left. Nobody waits for it: what is not removed when sbx ends is left to the next run, as
+/// Begins to remove what earlier runs left. Nobody waits for it: what is still there when sbx ends is left to the next run, as
 /// all of it is where there can be no thread.
-fn tidy(job: Job<'_>) {
-    let (store, left, project) = (job.store.path().to_owned(), job.store.left(), job.request.project());
-    let _ = thread::spawn("sbx-tidy", move || {
-        records::make_room(&store, project.as_str());
-        left.empty()
-    });
+fn remove_left(job: Job<'_>) {
+    if let Some(left) = job.store.left().take() {
+        let _ = thread::spawn("sbx-left", move || left.remove());
+    }
 }
 
 fn warning(error: &dyn std::error::Error) -> String {

@@ -281,8 +281,11 @@ mod tests {
         sweep(store.path());
         let left = || store.left().path().to_owned();
         assert_eq!((count(left()), count(store.path().join("scratch"))), (2, 0));
-        store.left().empty();
+        let taken = store.left().take().unwrap();
+        assert!(store.left().take().is_none(), "another is at it");
+        taken.remove();
         assert_eq!(count(left()), 0);
+        assert!(store.left().take().is_none(), "there is nothing");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use super::{Store, StoreError};
-use crate::sys;
+use crate::sys::beneath::remove_tree;
 
 mod census;
 mod gc;
@@ -144,7 +144,18 @@ impl Store {
     /// # Errors
     /// When something can't be removed.
     pub fn clear_scratch(&self) -> Result<(), StoreError> {
-        ["kept", "kept-scratch"].into_iter().try_for_each(|dir| empty(&self.dir.join(dir)))
+        for dir in ["kept", "kept-scratch"] {
+            let path = self.dir.join(dir);
+            if !path.exists() {
+                continue;
+            }
+            let all = fs::File::open(&path).map_err(StoreError::io("open", &path))?;
+            for name in names(&path)? {
+                remove_tree(&all, name.as_ref())
+                    .map_err(|error| StoreError::io("remove", &path.join(&error.path))(error.source))?;
+            }
+        }
+        Ok(())
     }
 
     /// Where runs leave what is too little to let a user wait for its removal.
@@ -165,23 +176,30 @@ impl Left {
         &self.0
     }
 
-    /// Removes everything in it. What can't be removed stays for the next time: another run may be at the same.
-    pub fn empty(&self) {
-        let _ = empty(&self.0);
+    /// Takes all that is there, to remove it; `None` when there is nothing, or another process is at it.
+    pub fn take(&self) -> Option<Taken> {
+        let directory = fs::File::open(&self.0).ok()?;
+        directory.try_lock().ok()?;
+        let names = names(&self.0).ok().filter(|names| !names.is_empty())?;
+        Some(Taken { directory, names })
     }
 }
 
-/// Removes everything in a directory.
-fn empty(path: &Path) -> Result<(), StoreError> {
-    let all = match fs::File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        all => all.map_err(StoreError::io("open", path))?,
-    };
-    for name in names(path)? {
-        sys::beneath::remove_tree(&all, name.as_ref())
-            .map_err(|error| StoreError::io("remove", &path.join(&error.path))(error.source))?;
+/// What nobody else removes now.
+#[derive(Debug)]
+pub struct Taken {
+    /// Locked.
+    directory: fs::File,
+    names: Vec<String>,
+}
+
+impl Taken {
+    /// Removes it. What can't be removed stays for the next time.
+    pub fn remove(self) {
+        for name in &self.names {
+            let _ = remove_tree(&self.directory, name.as_ref());
+        }
     }
-    Ok(())
 }
 
 /// The names in a directory, sorted; none when there is no such directory.

@@ -116,7 +116,9 @@ impl Store {
 
     fn collect(&self, limits: &Limits, watcher: &dyn Watcher) -> Result<Collected, StoreError> {
         self.sweep_gone()?;
-        self.left().empty();
+        if let Some(left) = self.left().take() {
+            left.remove();
+        }
         // Without a grace the blobs of a result that is just being kept would go before it refers to them.
         let alone = if limits.grace.is_zero() { Some(self.keep_lock()?) } else { None };
         if let Some(lock) = &alone {
