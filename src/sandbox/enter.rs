@@ -151,8 +151,8 @@ pub fn enter(running: &Running, wanted: Wanted<'_>) -> Result<Entered, SandboxEr
     })?;
     drop(program);
     let mut terminal = pty::Outer::default();
-    let remains =
-        Supervisor::new(guest, &signals, carried, None).run(&mut terminal, &mut Network::Idle, &mut |_| {})?;
+    let supervisor = Supervisor::new(guest, &signals, carried, None);
+    let remains = supervisor.run(&mut terminal, &mut Network::Idle, &mut |_| {}, &mut || {})?;
     drop(terminal);
 
     let ended = |code, reraise, run_over| Ok(Entered { code, reraise, run_over });

@@ -103,19 +103,20 @@ fn execute(
     let launched = begin(&launch, asked);
     let begun = launched.is_ok();
     let mut steps = None;
-    let (origin, untold, supervised) = match launched {
+    let mut untold = None;
+    let (origin, supervised) = match launched {
         Ok(mut launched) => {
             clock.phase("command");
             steps = launched.steps.take();
-            // PID 1 is busy with its steps, and then the command with its work.
-            let untold = prepare_record(job);
-            remove_left(job);
-            (launched.origin, untold, supervise(launched, prepared, &mut network, tell))
+            // Not before: PID 1 makes directories on the same disk.
+            let mut meanwhile = || {
+                remove_left(job);
+                untold = Some(prepare_record(job));
+            };
+            (launched.origin, supervise(launched, prepared, &mut network, tell, &mut meanwhile))
         }
-        Err(error) => {
-            let has_own = prepared.plan.namespaces.contains(&Namespace::Net);
-            (if has_own { Origin::Fresh(None) } else { Origin::Host }, prepare_record(job), Err(error))
-        }
+        Err(error) if prepared.plan.namespaces.contains(&Namespace::Net) => (Origin::Fresh(None), Err(error)),
+        Err(error) => (Origin::Host, Err(error)),
     };
     let took = began.elapsed();
     let traffic = network.stop(tell);
@@ -186,7 +187,7 @@ fn execute(
         },
         ..blank(job, id.clone(), started)
     };
-    notes.extend(untold);
+    notes.extend(untold.unwrap_or_else(|| prepare_record(job)));
     notes.extend(write(job, &mut record, clock));
     clock.phase("clean-up");
     if !options.keep {
@@ -317,10 +318,11 @@ fn supervise(
     prepared: &Prepared,
     network: &mut Network,
     tell: Tell<'_>,
+    begins: &mut dyn FnMut(),
 ) -> Result<Remains, SandboxError> {
     let Launched { init, carried, signals, .. } = launched;
     let mut terminal = pty::Outer::default();
-    Supervisor::new(init, &signals, carried, prepared.plan.time_limit).run(&mut terminal, network, tell)
+    Supervisor::new(init, &signals, carried, prepared.plan.time_limit).run(&mut terminal, network, tell, begins)
 }
 
 /// Tells `sbx ps` and the others, while PID 1 is busy with its steps.

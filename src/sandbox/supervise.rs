@@ -156,7 +156,7 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Runs until every process of the sandbox but PID 1 is dead and every byte is delivered. The kernel takes PID 1 and the
-    /// namespaces down meanwhile, which takes its time.
+    /// namespaces down meanwhile, which takes its time. `begins` is called once, when the command is about to begin.
     ///
     /// # Errors
     /// When a stream can't be carried or the network can't be set up; the sandbox is killed then.
@@ -165,6 +165,7 @@ impl<'a> Supervisor<'a> {
         terminal: &mut dyn Terminal,
         network: &mut Network,
         tell: Tell<'_>,
+        begins: &mut dyn FnMut(),
     ) -> Result<Remains, SandboxError> {
         while !self.abandoned && (!self.over || self.streams_open()) {
             let ready = self.wait(network);
@@ -174,7 +175,7 @@ impl<'a> Supervisor<'a> {
                 }
             }
             if ready[1].read {
-                self.listen(terminal, network)?;
+                self.listen(terminal, network, begins)?;
             }
             if ready[5].read {
                 self.heard.extend(network.next_event());
@@ -290,7 +291,12 @@ impl<'a> Supervisor<'a> {
         let _ = fdpass::send(self.init.control.as_fd(), &[request.encode()], &[]);
     }
 
-    fn listen(&mut self, terminal: &mut dyn Terminal, network: &mut Network) -> Result<(), SandboxError> {
+    fn listen(
+        &mut self,
+        terminal: &mut dyn Terminal,
+        network: &mut Network,
+        begins: &mut dyn FnMut(),
+    ) -> Result<(), SandboxError> {
         let mut bytes = [0; LENGTH];
         let received = match fdpass::receive(self.init.control.as_fd(), &mut bytes) {
             Ok(None) => return Ok(()),
@@ -301,6 +307,7 @@ impl<'a> Supervisor<'a> {
             Some(Message::Ready) => {
                 let [root, upper, _] = received.descriptors;
                 (self.root, self.upper) = (root, upper);
+                begins();
             }
             Some(Message::Terminal) => {
                 let [master, ..] = received.descriptors;
