@@ -211,7 +211,10 @@ pub(super) fn prepare_record(job: Job<'_>) -> Option<String> {
 /// all of it is where there can be no thread.
 fn remove_left(job: Job<'_>) {
     if let Some(left) = job.store.left().take() {
-        let _ = thread::spawn("sbx-left", move || left.remove());
+        let _ = thread::spawn("sbx-left", move || {
+            process::yield_to_all();
+            left.remove();
+        });
     }
 }
 

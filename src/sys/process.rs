@@ -157,7 +157,7 @@ pub fn own_keyring() -> Result<(), CallError> {
     }
 }
 
-/// Leaves this process's time to all others: the lowest priority there is.
+/// Leaves the calling thread's time to all others: the lowest priority there is.
 pub fn yield_to_all() {
     // SAFETY: takes integers. It can't fail for a raise of the caller's own value.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
