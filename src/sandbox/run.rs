@@ -151,8 +151,7 @@ fn execute(
     let keepable = keepable.and_then(|()| cache::keep(job, &mut run, &id, (started, took)));
     drop(keeping);
     clock.phase("teardown");
-    let may_stay = |upper: &OwnedFd| scratch::is_little(upper).unwrap_or(false);
-    let little = !options.keep && run.upper.as_ref().is_none_or(may_stay);
+    let little = !options.keep && scratch.is_little().unwrap_or(false);
     (run.root, run.upper) = (None, None);
     let mut notes = run.notes();
     let kept = options.keep.then(|| scratch.keep()).transpose()?;

@@ -7,7 +7,6 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -17,7 +16,7 @@ use crate::sys::beneath::{self, Kind};
 /// The file by which a run lives, and on which it says what it is.
 pub const CARD: &str = "run.json";
 
-/// An upper layer of at most so many files and directories is little, unless they are large.
+/// At most so many files and directories are little, unless they are large.
 const LITTLE_ENTRIES: usize = 256;
 /// And of at most so many bytes.
 const LITTLE_BYTES: u64 = 16 << 20;
@@ -101,6 +100,33 @@ impl Scratch {
         remove(&self.all, &self.name)
     }
 
+    /// Whether it holds so little that it may stay on the disk until the next run. The owner may go everywhere in it then:
+    /// who removes the store by hand shall be able to.
+    ///
+    /// # Errors
+    /// When it can't be looked through.
+    pub fn is_little(&self) -> io::Result<bool> {
+        let (mut entries, mut bytes) = (0, 0);
+        let top = File::open(self.path())?;
+        let mut directories = vec![PathBuf::new()];
+        while let Some(path) = directories.pop() {
+            let directory = beneath::open_hostile_directory(&top, &path)?;
+            for name in beneath::list(&directory)? {
+                let Some(status) = beneath::status(&directory, &name)? else { continue };
+                entries += 1;
+                if status.kind == Kind::Directory {
+                    directories.push(path.join(&name));
+                } else {
+                    bytes += status.size;
+                }
+                if entries > LITTLE_ENTRIES || bytes > LITTLE_BYTES {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
     /// Moves it where it is nobody's and a later run removes it.
     ///
     /// # Errors
@@ -165,31 +191,6 @@ fn absent_is_fine(removed: io::Result<()>) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
-}
-
-/// Whether an upper layer holds so little that it may stay on the disk until the next run.
-///
-/// # Errors
-/// When it can't be looked through.
-pub fn is_little(upper: impl AsFd) -> io::Result<bool> {
-    let (mut entries, mut bytes) = (0, 0);
-    let mut directories = vec![PathBuf::new()];
-    while let Some(path) = directories.pop() {
-        let directory = beneath::open_hostile_directory(&upper, &path)?;
-        for name in beneath::list(&directory)? {
-            let Some(status) = beneath::status(&directory, &name)? else { continue };
-            entries += 1;
-            if status.kind == Kind::Directory {
-                directories.push(path.join(&name));
-            } else {
-                bytes += status.size;
-            }
-            if entries > LITTLE_ENTRIES || bytes > LITTLE_BYTES {
-                return Ok(false);
-            }
-        }
-    }
-    Ok(true)
 }
 
 /// Removes what killed runs left behind. What can't be removed stays for the next time: a sweep never stops a run.
@@ -290,20 +291,34 @@ mod tests {
 
     #[test]
     fn little_is_few_files_of_few_bytes() {
-        let upper = tempfile::tempdir().unwrap();
-        let held = File::open(upper.path()).unwrap();
-        assert!(is_little(&held).unwrap());
-        fs::create_dir_all(upper.path().join("a/b")).unwrap();
-        let file = File::create(upper.path().join("a/b/file")).unwrap();
+        let store = tempfile::tempdir().unwrap();
+        let scratch = Scratch::make(store.path(), "one").unwrap();
+        assert!(scratch.is_little().unwrap());
+        let directory = scratch.path().join("upper/a");
+        fs::create_dir_all(&directory).unwrap();
+        let file = File::create(directory.join("file")).unwrap();
         file.set_len(LITTLE_BYTES).unwrap();
-        assert!(is_little(&held).unwrap());
+        assert!(scratch.is_little().unwrap());
         file.set_len(LITTLE_BYTES + 1).unwrap();
-        assert!(!is_little(&held).unwrap());
+        assert!(!scratch.is_little().unwrap());
         file.set_len(0).unwrap();
-        (3..LITTLE_ENTRIES).for_each(|number| fs::write(upper.path().join(format!("a/{number}")), "").unwrap());
-        assert!(is_little(&held).unwrap());
-        fs::write(upper.path().join("one-more"), "").unwrap();
-        assert!(!is_little(&held).unwrap());
+        // Besides the card, two directories and that file.
+        (4..LITTLE_ENTRIES).for_each(|number| fs::write(directory.join(number.to_string()), "").unwrap());
+        assert!(scratch.is_little().unwrap());
+        fs::write(directory.join("one-more"), "").unwrap();
+        assert!(!scratch.is_little().unwrap());
+    }
+
+    #[test]
+    fn what_stays_is_open_to_its_owner() {
+        let store = tempfile::tempdir().unwrap();
+        let scratch = Scratch::make(store.path(), "one").unwrap();
+        let closed = scratch.path().join("work/work");
+        fs::create_dir_all(closed.join("incompat")).unwrap();
+        let mode = |mode| fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        mode(0);
+        assert!(scratch.is_little().unwrap());
+        assert_eq!(fs::metadata(&closed).unwrap().mode() & 0o777, 0o700);
     }
 
     #[test]

@@ -139,10 +139,11 @@ fn a_full_disk_is_a_miss_or_an_error_and_never_a_wrong_byte() {
     run.env("SBX", sbx()).env("DISK", &disk).ok().stdout("done\n");
 }
 
-/// The regular files of the store, but those that only say who is doing what.
+/// The regular files of the store, but those that only say who is doing what, and what a run left.
 fn stored(project: &Project) -> Vec<PathBuf> {
     let all = walkdir::WalkDir::new(project.beside("cache")).sort_by_file_name();
-    let files = all.into_iter().map(|entry| entry.expect("an entry")).filter(|entry| entry.file_type().is_file());
+    let all = all.into_iter().filter_entry(|entry| entry.file_name() != "left");
+    let files = all.map(|entry| entry.expect("an entry")).filter(|entry| entry.file_type().is_file());
     let paths = files.map(walkdir::DirEntry::into_path);
     paths.filter(|path| path.extension().is_none_or(|extension| extension != "lock")).collect()
 }

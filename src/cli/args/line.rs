@@ -26,7 +26,7 @@ impl Arguments {
     }
 }
 
-/// A command line that begins with `run`, the one that is typed most and must begin soonest: clap takes half as long when
+/// A command line whose command is `run`, the one that is typed most and must begin soonest: clap takes half as long when
 /// it need not learn all the others first.
 #[derive(Debug, Parser)]
 #[command(name = "sbx")]
@@ -45,7 +45,9 @@ enum RunCommand {
 impl RunAlone {
     /// `None` for whatever is not such a line and right: what is wrong or asked for is told with all commands in sight.
     fn parse_from_words(line: &[OsString]) -> Option<Arguments> {
-        if line.get(1).is_none_or(|word| word != "run") {
+        // The first word that is no flag is the command, or a flag's value.
+        let first = line.iter().skip(1).find(|word| !word.as_encoded_bytes().starts_with(b"-"));
+        if first.is_none_or(|word| word != "run") {
             return None;
         }
         let Self { global, command: RunCommand::Run(run) } = Self::try_parse_from(line).ok()?;
@@ -125,14 +127,23 @@ mod tests {
             "sbx run",
             "sbx run --report r --no-pool --no-cache --trace-out t test",
             "sbx run --force -v test",
+            "sbx -q run make",
+            "sbx -C run -v run make",
         ] {
             let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
             assert_eq!(RunAlone::parse_from_words(&words), Arguments::try_parse_from(&words).ok(), "{line}");
             assert!(RunAlone::parse_from_words(&words).is_some(), "{line}");
         }
-        for line in
-            ["sbx", "sbx run --help", "sbx run --frobnicate", "sbx -q run make", "sbx run -q -v make", "sbx check"]
-        {
+        for line in [
+            "sbx",
+            "sbx run --help",
+            "sbx -h run",
+            "sbx run --frobnicate",
+            "sbx run -q -v make",
+            "sbx check",
+            "sbx -C run check",
+            "sbx --color run run",
+        ] {
             let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
             assert!(RunAlone::parse_from_words(&words).is_none(), "{line}");
         }
