@@ -151,7 +151,7 @@ fn execute(
     let keepable = keepable.and_then(|()| cache::keep(job, &mut run, &id, (started, took)));
     drop(keeping);
     clock.phase("teardown");
-    let little = !options.keep && scratch.is_little().unwrap_or(false);
+    let may_stay = !options.keep && store.left().has_room() && scratch.is_little().unwrap_or(false);
     (run.root, run.upper) = (None, None);
     let mut notes = run.notes();
     let kept = options.keep.then(|| scratch.keep()).transpose()?;
@@ -190,7 +190,7 @@ fn execute(
     notes.extend(write(job, &mut record, clock));
     clock.phase("clean-up");
     if !options.keep {
-        let cleaned = if little { scratch.leave(&store.left()) } else { scratch.remove() };
+        let cleaned = if may_stay { scratch.leave(&store.left()) } else { scratch.remove() };
         // The run is over and stands; the next one sweeps again.
         notes.extend(cleaned.err().map(|error| warning(&error)));
     }

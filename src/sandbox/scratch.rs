@@ -19,7 +19,7 @@ pub const CARD: &str = "run.json";
 /// At most so many files and directories are little, unless they are large.
 const LITTLE_ENTRIES: usize = 256;
 /// And of at most so many bytes.
-const LITTLE_BYTES: u64 = 16 << 20;
+const LITTLE_BYTES: u64 = 1 << 20;
 
 /// Scratch directories can't be made or removed.
 #[derive(Debug, thiserror::Error)]
@@ -279,6 +279,7 @@ mod tests {
             scratch.leave(&store.left()).unwrap();
         }
         let count = |dir: PathBuf| fs::read_dir(dir).unwrap().count();
+        assert!(store.left().has_room());
         sweep(store.path());
         let left = || store.left().path().to_owned();
         assert_eq!((count(left()), count(store.path().join("scratch"))), (2, 0));
@@ -287,6 +288,8 @@ mod tests {
         taken.remove();
         assert_eq!(count(left()), 0);
         assert!(store.left().take().is_none(), "there is nothing");
+        (0..16).for_each(|run| fs::create_dir(left().join(run.to_string())).unwrap());
+        assert!(!store.left().has_room());
     }
 
     #[test]

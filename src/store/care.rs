@@ -170,10 +170,18 @@ pub struct Left(PathBuf);
 
 const LEFT: &str = "left";
 
+/// The directories of so many runs may wait there: launches at once leave more than any of them has the time to remove.
+const MOST_LEFT: usize = 16;
+
 impl Left {
     /// Its path; it need not be there.
     pub fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// Whether one more may wait there.
+    pub fn has_room(&self) -> bool {
+        fs::read_dir(&self.0).map_or(0, |entries| entries.take(MOST_LEFT).count()) < MOST_LEFT
     }
 
     /// Takes all that is there, to remove it; `None` when there is nothing, or another process is at it.
