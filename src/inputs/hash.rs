@@ -52,7 +52,7 @@ pub(super) struct Source<'a> {
     pub(super) progress: &'a dyn Progress,
 }
 
-/// Reads every one of the `items` that `memo` does not know, and updates the memo.
+/// Reads every one of the `items` that `memo` does not know, and updates the memo where that is worth it.
 pub(super) fn hash_unknown(
     source: Source<'_>,
     items: &[Item<'_>],
@@ -78,12 +78,14 @@ pub(super) fn hash_unknown(
             }
         }
         faults.into_result()?;
-        let visited = items.iter().zip(stamps).zip(&digests).map(|((item, stamp), digest)| Visited {
-            path: item.path.to_string_lossy(),
-            stamp,
-            digest: *digest,
-        });
-        memo.update(store, &visited.collect::<Vec<_>>())?;
+        if memo.is_worth_writing(jobs.len(), bytes) {
+            let visited = items.iter().zip(stamps).zip(&digests).map(|((item, stamp), digest)| Visited {
+                path: item.path.to_string_lossy(),
+                stamp,
+                digest: *digest,
+            });
+            memo.update(store, &visited.collect::<Vec<_>>())?;
+        }
     }
     let digests = digests.into_iter().map(|digest| digest.expect("known, or read without a fault")).collect();
     Ok(Hashed { digests, read: jobs.len() as u64 })

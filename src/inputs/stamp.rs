@@ -5,7 +5,8 @@
 //! its ctime lies before the start of the hashing by more than the granularity of that clock ([`is_settled`]): whatever
 //! is written after the start then gets another ctime, which unlike the mtime no process can set.
 //!
-//! The memo is one file, sorted like the walk, read at once and merged with the walk step by step.
+//! The memo is one file, sorted like the walk, read at once and merged with the walk step by step. It is written whole; so a
+//! large one is left as it is while to read the few files that it does not know takes less.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -85,6 +86,11 @@ const FORMAT: &[u8; 8] = b"sbxmemo1";
 /// How many bytes of files that a walk did not meet are kept in any case.
 const KEPT_FREELY: usize = 64 * 1024;
 
+/// A memo of at most so many bytes is written whenever there is something new.
+const WRITTEN_FREELY: usize = 64 * 1024;
+/// To open a file and to find its content in the store takes as long as to write so many bytes of a memo.
+const BYTES_PER_FILE: u64 = 16 * 1024;
+
 /// The memo of one tree, to be asked for its files in the order of [`path_order`].
 pub(crate) struct Memo {
     path: PathBuf,
@@ -115,6 +121,13 @@ impl Memo {
         let mut reader = Reader(&self.body);
         let next = Record::read(&mut reader);
         Records { reader, next }
+    }
+
+    /// Whether to write it again takes less than to read so many files, with so many bytes together, once more at every
+    /// walk until it is.
+    pub(crate) fn is_worth_writing(&self, files: usize, bytes: u64) -> bool {
+        let reading = bytes.saturating_add((files as u64).saturating_mul(BYTES_PER_FILE));
+        self.body.len() <= WRITTEN_FREELY || reading >= self.body.len() as u64
     }
 
     /// Remembers the files that were `visited`, in the order of [`path_order`]; those that are not settled are left out.
@@ -254,6 +267,18 @@ mod tests {
         })
         .collect();
         assert_eq!(paths, ["b"]);
+    }
+
+    #[test]
+    fn a_large_memo_is_not_written_for_little() {
+        let memo = |length| Memo { path: PathBuf::new(), body: vec![0; length], start: 0 };
+        assert!(memo(0).is_worth_writing(1, 0));
+        assert!(memo(WRITTEN_FREELY).is_worth_writing(1, 0));
+        assert!(!memo(WRITTEN_FREELY + 1).is_worth_writing(1, 0));
+        assert!(!memo(1_000_000).is_worth_writing(61, 0));
+        assert!(memo(1_000_000).is_worth_writing(62, 0));
+        assert!(memo(1_000_000).is_worth_writing(1, 1_000_000));
+        assert!(memo(1_000_000).is_worth_writing(usize::MAX, u64::MAX));
     }
 
     #[test]
