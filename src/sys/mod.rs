@@ -16,6 +16,7 @@ pub mod inside;
 pub mod landlock;
 pub mod local;
 pub mod mapping;
+mod math;
 pub mod mount;
 pub mod netlink;
 pub mod ns;

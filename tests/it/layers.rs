@@ -232,3 +232,12 @@ fn files_are_short() {
             .collect(),
     )
 }
+
+/// Each library is opened, mapped and relocated at every start (`sbx::sys::math`).
+#[test]
+fn the_program_starts_without_the_mathematical_library() {
+    let program = fs::read(env!("CARGO_BIN_EXE_sbx")).unwrap();
+    let names = |name: &[u8]| program.windows(name.len()).any(|window| window == name);
+    assert!(names(b"\0libc.so"));
+    assert!(!names(b"\0libm.so"));
+}
