@@ -6,7 +6,7 @@
 //! command gets its `SIGPIPE` from its next write.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, IsTerminal as _, Read as _, Seek as _, Write as _};
+use std::io::{self, ErrorKind, IsTerminal as _, Seek as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
@@ -49,7 +49,8 @@ pub struct Relay {
     to: File,
     /// How much one `write` may carry without blocking.
     chunk: usize,
-    buffer: Box<[u8]>,
+    /// Room for [`BUFFER`] bytes, which takes no memory before they come.
+    buffer: Vec<u8>,
     /// What of the buffer is still to be written.
     pending: std::ops::Range<usize>,
     /// The last byte that was delivered; a line's end before the first.
@@ -120,7 +121,7 @@ impl Relay {
             from: Some(File::from(from)),
             to,
             chunk,
-            buffer: vec![0; BUFFER].into_boxed_slice(),
+            buffer: Vec::with_capacity(BUFFER),
             pending: 0..0,
             last: b'\n',
             hash: Sha256::new(),
@@ -175,14 +176,15 @@ impl Relay {
         if !stream::ready(from.as_fd(), Direction::Read)? {
             return Ok(());
         }
-        match from.read(&mut self.buffer) {
+        self.buffer.clear();
+        match stream::read(from.as_fd(), &mut self.buffer) {
             Ok(0) => self.from = None,
             Ok(count) => {
-                self.hash.update(&self.buffer[..count]);
+                self.hash.update(&self.buffer);
                 self.bytes += count as u64;
                 self.pending = 0..count;
                 if let Some(copy) = &mut self.copy {
-                    copy.add(&self.buffer[..count]);
+                    copy.add(&self.buffer);
                 }
             }
             Err(error) if is_temporary(&error) => {}

@@ -7,6 +7,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
 
@@ -31,6 +32,14 @@ pub fn ready(fd: BorrowedFd<'_>, direction: Direction) -> io::Result<bool> {
     let mut fds = [PollFd::new(&fd, flags)];
     rustix::io::retry_on_intr(|| poll(&mut fds, Some(&Timespec::default())))?;
     Ok(!fds[0].revents().is_empty())
+}
+
+/// Adds what `fd` has to `buffer`, at most what there is room for without growing. How many bytes came; 0 is the end.
+///
+/// # Errors
+/// As read(2).
+pub fn read(fd: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    Ok(rustix::io::read(fd, spare_capacity(buffer))?)
 }
 
 /// Opens the pipe or terminal behind `fd` again for writing: a description of our own, which may be non-blocking.
