@@ -77,10 +77,7 @@ impl Vouchers {
 
     /// Whether everything below `root` is still as it was.
     pub(super) fn hold(&self, root: &Path) -> bool {
-        self.0.iter().all(|(dir, list)| {
-            let list = list.iter().map(|(name, look)| (name.as_slice(), *look)).collect();
-            Place { dir, list }.holds(root)
-        })
+        self.0.iter().all(|(dir, list)| holds(root, dir, list.iter().map(|(name, look)| (name.as_slice(), *look))))
     }
 
     fn settled(&self, start: i64) -> bool {
@@ -129,7 +126,7 @@ impl Remembered {
         let work = || {
             while !changed.load(Ordering::Relaxed) {
                 let Some(place) = places.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
-                if !place.holds(root) {
+                if !holds(root, place.dir, place.looks()) {
                     changed.store(true, Ordering::Relaxed);
                 }
             }
@@ -175,37 +172,48 @@ impl Remembered {
         while !reader.is_empty() {
             let dir = reader.slice()?;
             let count = reader.u64()?;
-            let mut list = Vec::new();
+            let list = reader.0;
             for _ in 0..count {
-                let name = reader.slice()?;
-                let look = match reader.bytes()? {
-                    [STAMP] => Look::Stamp(Stamp::read(&mut reader)?),
-                    [MISSING] => Look::Missing,
-                    [UNREADABLE] => Look::Unreadable,
-                    _ => return None,
-                };
-                list.push((name, look));
+                read_look(&mut reader)?;
             }
-            places.push(Place { dir, list });
+            places.push(Place { dir, list: &list[..list.len() - reader.0.len()] });
         }
         Some((answer, places))
     }
 }
 
-/// What is remembered of one directory.
+/// What is remembered of one directory, which takes no memory besides.
 struct Place<'a> {
     dir: &'a [u8],
-    list: Vec<(&'a [u8], Look)>,
+    /// Names and looks, as they were written; they can be read.
+    list: &'a [u8],
 }
 
-impl Place<'_> {
-    fn holds(&self, root: &Path) -> bool {
-        let path = if self.dir.is_empty() { root.to_owned() } else { root.join(OsStr::from_bytes(self.dir)) };
-        let Ok(dir) = open_place(&path) else {
-            return self.list.iter().all(|(_, look)| *look == Look::Missing);
-        };
-        self.list.iter().all(|(name, look)| Look::again(*look, &path, &dir, OsStr::from_bytes(name)) == Some(*look))
+impl<'a> Place<'a> {
+    fn looks(&self) -> impl Iterator<Item = (&'a [u8], Look)> + use<'a> {
+        let mut reader = Reader(self.list);
+        std::iter::from_fn(move || read_look(&mut reader))
     }
+}
+
+fn read_look<'a>(reader: &mut Reader<'a>) -> Option<(&'a [u8], Look)> {
+    let name = reader.slice()?;
+    let look = match reader.bytes()? {
+        [STAMP] => Look::Stamp(Stamp::read(reader)?),
+        [MISSING] => Look::Missing,
+        [UNREADABLE] => Look::Unreadable,
+        _ => return None,
+    };
+    Some((name, look))
+}
+
+/// Whether what is in `dir` of `root` looks as it did.
+fn holds<'a>(root: &Path, dir: &[u8], mut looks: impl Iterator<Item = (&'a [u8], Look)>) -> bool {
+    let path = if dir.is_empty() { root.to_owned() } else { root.join(OsStr::from_bytes(dir)) };
+    let Ok(opened) = open_place(&path) else {
+        return looks.all(|(_, look)| look == Look::Missing);
+    };
+    looks.all(|(name, look)| Look::again(look, &path, &opened, OsStr::from_bytes(name)) == Some(look))
 }
 
 #[cfg(test)]

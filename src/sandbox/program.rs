@@ -157,6 +157,13 @@ impl Program {
             own_arguments: ArgumentArea::find(),
         })
     }
+
+    /// Closes our copies of the command's ends of its streams, or those would never end, and of the way into its cgroup. The rest
+    /// is memory that PID 1 shares, of which the kernel copies each page that is written: it is freed when PID 1 is gone.
+    pub fn close(&mut self) {
+        self.streams = Streams::Terminal;
+        self.group = None;
+    }
 }
 
 fn flag(namespace: Namespace) -> CloneFlags {

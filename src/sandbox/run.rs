@@ -102,12 +102,12 @@ fn execute(
     let began = Instant::now();
     let launched = begin(&launch, asked);
     let begun = launched.is_ok();
-    let mut steps = None;
+    let mut program = None;
     let mut untold = None;
     let (origin, supervised) = match launched {
-        Ok(mut launched) => {
+        Ok((launched, given)) => {
             clock.phase("command");
-            steps = launched.steps.take();
+            program = Some(given);
             // Not before: PID 1 makes directories on the same disk.
             let mut meanwhile = || {
                 remove_left(job);
@@ -177,7 +177,10 @@ fn execute(
         outputs: run.outputs,
         undeclared: run.undeclared,
         enforced: run.enforced,
-        steps: steps.map(|steps| steps.read(&prepared.plan, clock)).unwrap_or_default(),
+        steps: program
+            .and_then(|program| program.steps)
+            .map(|steps| steps.read(&prepared.plan, clock))
+            .unwrap_or_default(),
         kept: kept.map(|path| path.display().to_string()),
         cache: record::Cache {
             state: if looked_up { record::Cache::MISS } else { record::Cache::OFF }.to_owned(),
@@ -286,11 +289,10 @@ struct Launched {
     origin: Origin,
     carried: Option<Carried>,
     signals: Signals,
-    steps: Option<Steps>,
 }
 
-/// Makes the sandbox.
-fn begin(launch: &Launch<'_>, asked: Option<Asked>) -> Result<Launched, SandboxError> {
+/// Makes the sandbox. What PID 1 was given comes back too.
+fn begin(launch: &Launch<'_>, asked: Option<Asked>) -> Result<(Launched, Program), SandboxError> {
     let Launch { job: Job { store, prepared, .. }, options, scratch, .. } = launch;
     let relative = scratch.relative();
     let places = Places { store: store.path(), scratch: &relative, lower: &prepared.lower };
@@ -310,8 +312,8 @@ fn begin(launch: &Launch<'_>, asked: Option<Asked>) -> Result<Launched, SandboxE
     if let Some(pid) = init.pid() {
         announce(launch, pid);
     }
-    // Our copies of the command's ends, which go with the program, must not stay, or the streams would never end.
-    Ok(Launched { init, origin, carried, signals, steps: program.steps })
+    program.close();
+    Ok((Launched { init, origin, carried, signals }, program))
 }
 
 /// Stays with the sandbox until it is over.
