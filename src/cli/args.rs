@@ -207,7 +207,7 @@ pub enum Command {
 }
 
 /// What `sbx run` takes.
-#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Args)]
 #[command(override_usage = "sbx run [OPTIONS] [--] CMD [ARG]...\n       sbx run [OPTIONS] TASK [ARG]...")]
 #[command(after_help = "\
 Examples:

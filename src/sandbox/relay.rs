@@ -248,7 +248,7 @@ fn shared_destination(to: OwnedFd) -> io::Result<(File, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{PipeReader, PipeWriter, pipe};
+    use std::io::{PipeReader, PipeWriter, Read as _, pipe};
     use std::os::fd::AsRawFd as _;
     use std::os::unix::net::UnixStream;
     use std::thread;

@@ -1,8 +1,9 @@
 //! From the words of a command line to what they mean.
 
 use std::ffi::OsString;
+use std::mem;
 
-use clap::{Parser, Subcommand};
+use clap::Parser as _;
 
 use super::{Arguments, Command, Global, Run, Words};
 
@@ -12,10 +13,7 @@ impl Arguments {
     /// # Errors
     /// clap's error, which is also how it asks for help or the version to be shown.
     pub fn parse_from_words(line: &[OsString]) -> Result<Self, clap::Error> {
-        let mut arguments = match RunAlone::parse_from_words(line) {
-            Some(arguments) => arguments,
-            None => Self::try_parse_from(line)?,
-        };
+        let mut arguments = plain_run(line).map_or_else(|| Self::try_parse_from(line), Ok)?;
         if let Some(what) = arguments.command.words_mut() {
             // The words are the tail of the line, whatever they are; clap takes no `--` as an option's value, so one
             // just before the tail is the escape.
@@ -26,33 +24,40 @@ impl Arguments {
     }
 }
 
-/// A command line whose command is `run`, the one that is typed most and must begin soonest: clap takes half as long when
-/// it need not learn all the others first.
-#[derive(Debug, Parser)]
-#[command(name = "sbx")]
-struct RunAlone {
-    #[command(flatten)]
-    global: Global,
-    #[command(subcommand)]
-    command: RunCommand,
-}
-
-#[derive(Debug, Subcommand)]
-enum RunCommand {
-    Run(Run),
-}
-
-impl RunAlone {
-    /// `None` for whatever is not such a line and right: what is wrong or asked for is told with all commands in sight.
-    fn parse_from_words(line: &[OsString]) -> Option<Arguments> {
-        // The first word that is no flag is the command, or a flag's value.
-        let first = line.iter().skip(1).find(|word| !word.as_encoded_bytes().starts_with(b"-"));
-        if first.is_none_or(|word| word != "run") {
+/// Reads the line that is typed most and must begin soonest, `sbx run` with flags alone, for which clap would define all that
+/// there is. `None` for every other line, and for what is wrong or asked for: that is clap's to tell.
+fn plain_run(line: &[OsString]) -> Option<Arguments> {
+    let (mut global, mut run, mut is_run) = (Global::default(), Run::default(), false);
+    let mut rest = line.get(1..)?;
+    while let [word, after @ ..] = rest {
+        let flag = match word.to_str()? {
+            "-q" | "--quiet" => &mut global.quiet,
+            "-v" | "--verbose" => &mut global.verbose,
+            "run" if !is_run => &mut is_run,
+            _ if !is_run => return None,
+            "-i" | "--stdin" => &mut run.stdin,
+            "--force" => &mut run.force,
+            "--no-cache" => &mut run.no_cache,
+            "--keep" => &mut run.keep,
+            "--no-pool" => &mut run.no_pool,
+            "--timing" => &mut run.timing,
+            "--" => {
+                run.what.words = after.to_vec();
+                break;
+            }
+            option if option.starts_with('-') => return None,
+            _ => {
+                run.what.words = rest.to_vec();
+                break;
+            }
+        };
+        if mem::replace(flag, true) {
             return None;
         }
-        let Self { global, command: RunCommand::Run(run) } = Self::try_parse_from(line).ok()?;
-        Some(Arguments { global, command: Command::Run(run) })
+        rest = after;
     }
+    let conflict = global.quiet && global.verbose || run.force && run.no_cache;
+    (is_run && !conflict).then_some(Arguments { global, command: Command::Run(run) })
 }
 
 impl Command {
@@ -82,6 +87,10 @@ impl Command {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
     use super::*;
 
     fn parse(line: &str) -> Result<Arguments, clap::Error> {
@@ -119,35 +128,84 @@ mod tests {
     }
 
     #[test]
-    fn run_alone_is_read_as_among_all_commands() {
+    fn a_plain_run_is_read_as_clap_reads_it() {
+        let read = |line: &str| {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            (plain_run(&words), Arguments::try_parse_from(&words).ok())
+        };
         for line in [
+            "sbx run",
+            "sbx run --",
             "sbx run make -j4 -v --help -C x",
             "sbx run -- make -- -x",
-            "sbx run --keep -i -C d --config=-- -q --color never --timing -- cat -q",
-            "sbx run",
-            "sbx run --report r --no-pool --no-cache --trace-out t test",
-            "sbx run --force -v test",
+            "sbx run -- -- x",
+            "sbx run run",
+            "sbx run  make",
             "sbx -q run make",
-            "sbx -C run -v run make",
+            "sbx --verbose run --stdin --force --keep --no-pool --timing test",
+            "sbx run -i --no-cache --quiet -- cat -q",
         ] {
-            let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
-            assert_eq!(RunAlone::parse_from_words(&words), Arguments::try_parse_from(&words).ok(), "{line}");
-            assert!(RunAlone::parse_from_words(&words).is_some(), "{line}");
+            let (plain, clap) = read(line);
+            assert!(plain.is_some() && plain == clap, "{line}: {plain:?}, {clap:?}");
         }
         for line in [
             "sbx",
-            "sbx run --help",
-            "sbx -h run",
-            "sbx run --frobnicate",
-            "sbx run -q -v make",
             "sbx check",
-            "sbx -C run check",
-            "sbx --color run run",
+            "sbx -q check run",
+            "sbx --force run make",
+            "sbx run --help",
+            "sbx run --frobnicate",
+            "sbx run -",
+            "sbx run -iq make",
+            "sbx run --report r make",
+            "sbx -C run run make",
+            "sbx run -q -q make",
+            "sbx run --timing --timing make",
+            "sbx run -q -v make",
+            "sbx -v run -q make",
+            "sbx run --force --no-cache make",
         ] {
-            let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
-            assert!(RunAlone::parse_from_words(&words).is_none(), "{line}");
+            assert_eq!(read(line).0, None, "{line}");
         }
     }
+
+    proptest! {
+        #[test]
+        fn what_is_read_without_clap_is_read_as_by_clap(words in vec(select(WORDS), 0..6)) {
+            let line: Vec<OsString> = ["sbx"].iter().chain(&words).map(OsString::from).collect();
+            if let Some(plain) = plain_run(&line) {
+                prop_assert_eq!(Some(plain), Arguments::try_parse_from(&line).ok());
+            }
+        }
+    }
+
+    const WORDS: &[&str] = &[
+        "run",
+        "run",
+        "check",
+        "make",
+        "",
+        "-",
+        "--",
+        "-q",
+        "--quiet",
+        "-v",
+        "--verbose",
+        "-i",
+        "--stdin",
+        "--force",
+        "--no-cache",
+        "--keep",
+        "--no-pool",
+        "--timing",
+        "--report",
+        "-C",
+        "-h",
+        "--help",
+        "-iq",
+        "--no",
+        "--keep=",
+    ];
 
     #[test]
     fn global_flags_stand_on_either_side_of_the_command() {
