@@ -3,7 +3,6 @@
 //! What is on neither list, with every number that no kernel has yet, is answered as by a kernel that lacks it, so that
 //! libraries fall back as they do on older ones. What a build has no use for is refused by name: it is there and not allowed.
 
-use std::collections::BTreeMap;
 use std::str::FromStr;
 
 pub use crate::config::model::Calls;
@@ -74,22 +73,24 @@ impl Machine {
     /// The answers to its calls by number, sorted; all others are [`Answer::Unknown`].
     pub fn answers(self, calls: &Calls) -> Vec<(u32, Answer)> {
         let named = |names: &'static str, answer| names.split_whitespace().map(move |name| (name, answer));
-        let mut answers: Vec<(&str, Answer)> = named(ALLOWED, Answer::Allow).collect();
-        answers.extend(named(REFUSED, Answer::Refuse));
-        answers.extend(CHECKED.map(|(name, check)| (name, Answer::Check(check))));
-        if calls.nested {
-            answers.extend(named(NESTED, Answer::Allow));
-            answers.push(("keyctl", Answer::Check(Check::NewKeyring)));
-        }
-        answers.extend(calls.allow.iter().map(|name| (name.as_str(), Answer::Allow)));
+        let nested = [("keyctl", Answer::Check(Check::NewKeyring))];
+        let answers = named(ALLOWED, Answer::Allow)
+            .chain(named(REFUSED, Answer::Refuse))
+            .chain(CHECKED.map(|(name, check)| (name, Answer::Check(check))))
+            .chain(named(NESTED, Answer::Allow).chain(nested).filter(|_| calls.nested))
+            .chain(calls.allow.iter().map(|name| (name.as_str(), Answer::Allow)));
+        let mut numbered: Vec<_> =
+            answers.filter_map(|(name, answer)| self.number(name).map(|number| (number, answer))).collect();
         // What comes later decides.
-        let mut numbered = BTreeMap::new();
-        for (name, answer) in answers {
-            if let Some(number) = self.number(name) {
-                numbered.insert(number, answer);
+        numbered.sort_by_key(|(number, _)| *number);
+        numbered.dedup_by(|later, earlier| {
+            let same = later.0 == earlier.0;
+            if same {
+                earlier.1 = later.1;
             }
-        }
-        numbered.into_iter().collect()
+            same
+        });
+        numbered
     }
 }
 
