@@ -53,7 +53,13 @@ pub(super) struct Collected {
 }
 
 impl Collected {
-    pub(super) fn of(supervised: Result<Remains, SandboxError>, prepared: &Prepared, held: Option<Held>) -> Self {
+    /// `root` and `upper` are what is held of its root and its upper layer.
+    pub(super) fn of(
+        supervised: Result<Remains, SandboxError>,
+        [root, upper]: [Option<OwnedFd>; 2],
+        prepared: &Prepared,
+        held: Option<Held>,
+    ) -> Self {
         let mut this = Self {
             exit: Exit { code: 125, signal: None, reason: "failed".into(), error: None },
             failure: None,
@@ -105,7 +111,7 @@ impl Collected {
             End::Failed { list, step, error } => this.fail(failed_step(&prepared.plan, list, step, error)),
             End::Vanished => this.fail(SandboxError::Vanished),
         }
-        (this.root, this.upper) = (remains.root, remains.upper);
+        (this.root, this.upper) = (root, upper);
         (this.stdout, this.stderr, this.copies) = (remains.stdout, remains.stderr, remains.copies);
         this.disturbed = remains.disturbed;
         this.init = Some(remains.init);
@@ -166,14 +172,14 @@ impl Collected {
     }
 }
 
-/// How many of the steps are known to have succeeded. The root comes when those of PID 1 have.
+/// How many of the steps are known to have succeeded. It is ready when those of PID 1 have.
 fn steps_done(plan: &Plan, remains: &Remains) -> usize {
     let setup = plan.setup.len();
     match remains.end {
         End::Failed { list: List::Setup, step, .. } => usize::from(step),
         End::Failed { list: List::Start, step, .. } => setup + usize::from(step),
         End::Command(_) => setup + plan.start.len(),
-        _ if remains.root.is_none() => 0,
+        _ if !remains.ready => 0,
         End::TimeLimit | End::Abandoned { .. } => setup + plan.start.len(),
         End::Vanished => setup,
     }
@@ -192,6 +198,11 @@ pub(super) fn failed_step(plan: &Plan, list: List, step: u16, error: CallError) 
         Some(step) => Refusal::of_step(step, error).into(),
         None => SandboxError::Kernel(error),
     }
+}
+
+/// Whether a run with these settings has outputs, or is held to have none.
+pub(super) fn looks_for_outputs(settings: &Settings) -> bool {
+    !settings.outputs.is_empty() || settings.outputs_sha256.is_some()
 }
 
 /// Brings the declared outputs to where they are wanted. With `keep` their contents go into the store too; whether that

@@ -152,7 +152,7 @@ pub fn enter(running: &Running, wanted: Wanted<'_>) -> Result<Entered, SandboxEr
     drop(program);
     let mut terminal = pty::Outer::default();
     let supervisor = Supervisor::new(guest, &signals, carried, None);
-    let remains = supervisor.run(&mut terminal, &mut Network::Idle, &mut |_| {}, &mut || {})?;
+    let remains = supervisor.run(&mut terminal, &mut Network::Idle, &mut |_| {}, &mut |_| {})?;
     drop(terminal);
 
     let ended = |code, reraise, run_over| Ok(Entered { code, reraise, run_over });

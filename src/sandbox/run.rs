@@ -16,7 +16,7 @@ use super::refusal::Refusal;
 use super::relay::{Copied, Relay};
 use super::scratch::{self, Scratch};
 use super::steps::Steps;
-use super::supervise::{Carried, ROUTED, Remains, Supervisor};
+use super::supervise::{Carried, Inside, ROUTED, Remains, Supervisor};
 use super::{Delivery, Job, News, Options, Outcome, Prepared, SandboxError, Stdin, Tell, outputs, pty, replay};
 use crate::config::model::{self, ScratchKind};
 use crate::inputs::{Entry, Node};
@@ -103,13 +103,17 @@ fn execute(
     let launched = begin(&launch, asked);
     let begun = launched.is_ok();
     let mut program = None;
+    let (mut root, mut upper) = (None, None);
     let mut untold = None;
     let (origin, supervised) = match launched {
         Ok((launched, given)) => {
             clock.phase("command");
             program = Some(given);
-            // Not before: PID 1 makes directories on the same disk.
-            let mut meanwhile = || {
+            let mut meanwhile = |inside: Inside| {
+                // Where nothing is taken from it PID 1 unmounts it at its end, and not we after that.
+                root = Some(inside.root).filter(|_| collected::looks_for_outputs(&request.settings));
+                upper = Some(inside.upper);
+                // Not before: PID 1 makes directories on the same disk.
                 remove_left(job);
                 untold = Some(prepare_record(job));
             };
@@ -121,7 +125,7 @@ fn execute(
     let took = began.elapsed();
     let traffic = network.stop(tell);
     let held = group.as_ref().map(Living::end);
-    let mut run = Collected::of(supervised, prepared, held);
+    let mut run = Collected::of(supervised, [root, upper], prepared, held);
     if !begun {
         run.enforced.clear();
     }
@@ -322,7 +326,7 @@ fn supervise(
     prepared: &Prepared,
     network: &mut Network,
     tell: Tell<'_>,
-    begins: &mut dyn FnMut(),
+    begins: &mut dyn FnMut(Inside),
 ) -> Result<Remains, SandboxError> {
     let Launched { init, carried, signals, .. } = launched;
     let mut terminal = pty::Outer::default();

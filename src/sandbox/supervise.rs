@@ -62,15 +62,22 @@ pub struct Carried {
     pub stderr: Option<Relay>,
 }
 
+/// What can be looked at from outside as long as it is held, the sandbox's end included: its mounts stay until then.
+#[derive(Debug)]
+pub struct Inside {
+    /// The root, as the command sees it.
+    pub root: OwnedFd,
+    /// Its upper layer.
+    pub upper: OwnedFd,
+}
+
 /// What is left when the sandbox is over.
 #[derive(Debug)]
 pub struct Remains {
     /// How it ended.
     pub end: End,
-    /// Its root, as the command saw it.
-    pub root: Option<OwnedFd>,
-    /// Its upper layer.
-    pub upper: Option<OwnedFd>,
+    /// Whether it was ready for the command.
+    pub ready: bool,
     /// What went to standard output.
     pub stdout: Stream,
     /// What went to standard error.
@@ -92,8 +99,8 @@ pub struct Supervisor<'a> {
     signals: &'a Signals,
     carried: Option<Carried>,
     terminal: Option<OwnedFd>,
-    root: Option<OwnedFd>,
-    upper: Option<OwnedFd>,
+    /// The command is about to begin, or has.
+    ready: bool,
     deadline: Option<Instant>,
     interrupts: u32,
     /// The command was sent a signal.
@@ -141,8 +148,7 @@ impl<'a> Supervisor<'a> {
             signals,
             carried,
             terminal: None,
-            root: None,
-            upper: None,
+            ready: false,
             deadline: limit.map(|limit| Instant::now() + limit),
             interrupts: 0,
             disturbed: false,
@@ -165,7 +171,7 @@ impl<'a> Supervisor<'a> {
         terminal: &mut dyn Terminal,
         network: &mut Network,
         tell: Tell<'_>,
-        begins: &mut dyn FnMut(),
+        begins: &mut dyn FnMut(Inside),
     ) -> Result<Remains, SandboxError> {
         while !self.abandoned && (!self.over || self.streams_open()) {
             let ready = self.wait(network);
@@ -201,8 +207,7 @@ impl<'a> Supervisor<'a> {
             .and_then(|carried| Some((carried.stdout.take_copy()?, carried.stderr.as_mut()?.take_copy()?)));
         Ok(Remains {
             end: self.verdict.unwrap_or(End::Vanished),
-            root: self.root.take(),
-            upper: self.upper.take(),
+            ready: self.ready,
             stdout,
             stderr,
             init: self.init,
@@ -295,7 +300,7 @@ impl<'a> Supervisor<'a> {
         &mut self,
         terminal: &mut dyn Terminal,
         network: &mut Network,
-        begins: &mut dyn FnMut(),
+        begins: &mut dyn FnMut(Inside),
     ) -> Result<(), SandboxError> {
         let mut bytes = [0; LENGTH];
         let received = match fdpass::receive(self.init.control.as_fd(), &mut bytes) {
@@ -305,9 +310,10 @@ impl<'a> Supervisor<'a> {
         };
         match Message::decode(&bytes[..received.length]) {
             Some(Message::Ready) => {
-                let [root, upper, _] = received.descriptors;
-                (self.root, self.upper) = (root, upper);
-                begins();
+                if let [Some(root), Some(upper), _] = received.descriptors {
+                    self.ready = true;
+                    begins(Inside { root, upper });
+                }
             }
             Some(Message::Terminal) => {
                 let [master, ..] = received.descriptors;
