@@ -275,6 +275,9 @@ fn pinned_outputs_are_these_or_nothing() {
     // Another pin is another opinion: what is known is not replayed against it.
     project.write("sandbox.toml", pinned("[network]\nallow = ['x.test:1']", &"1".repeat(64)));
     project.sh(script).code(125).stderr_has(found);
+    // What declares no outputs is held to have none.
+    project.write("sandbox.toml", format!("outputs_sha256 = '{found}'"));
+    project.sh("true").code(125).stderr_has("nothing came back");
 }
 
 // --- what the key is made of -----------------------------------------------------------------------------------------------
