@@ -28,6 +28,8 @@ const RUN: [&str; 4] = ["-q", "run", "--no-cache", "--"];
 const BARE: &str = "bare";
 const SBX: &str = "sbx run";
 const POOLED: &str = "sbx run, warm pool";
+const MEMORY: &str = "sbx run, scratch in memory";
+const KNOWN: &str = "sbx run, known result";
 const BWRAP: &str = "bwrap";
 
 /// Runs the bench.
@@ -93,6 +95,13 @@ impl Bench<'_> {
         command
     }
 
+    /// The same where its result may be replayed.
+    fn known(&self) -> Command {
+        let mut command = self.world.sbx(self.empty, &["-q", "run", "--"]);
+        command.args(self.argv);
+        command
+    }
+
     fn time(&self, command: &mut Command) -> Result<f64, BenchError> {
         rounds::time(command, self.interrupts)
     }
@@ -114,6 +123,8 @@ impl Bench<'_> {
     /// Everything that is installed, paced and back to back.
     fn tools(&self, report: &mut Report, tell: &mut dyn FnMut(&str)) -> Result<(), BenchError> {
         let pool = Pool::start(self)?;
+        // As the others have their root, which is on no disk.
+        let memory = self.world.project("memory", "[sandbox]\nscratch = 'memory'\n")?;
         let mut tools = Vec::new();
         for tool in tools::all(self.world, self.argv)? {
             tell(&format!("a first launch by {}", tool.name));
@@ -135,6 +146,8 @@ impl Bench<'_> {
                 Subject::new(BARE, || self.time(&mut self.bare())),
                 Subject::new(SBX, || self.time(&mut self.sbx(self.empty))),
                 Subject::new(POOLED, || self.time(&mut pool.sbx())),
+                Subject::new(MEMORY, || self.time(&mut self.sbx(&memory))),
+                Subject::new(KNOWN, || self.time(&mut self.known())),
             ];
             for (tool, every) in &tools {
                 let subject = Subject::new(tool.name, || self.time(&mut tool.command(self.world)));

@@ -79,7 +79,7 @@ pub(super) fn run(bench: &Bench<'_>, report: &mut Report) -> Result<(), BenchErr
             Subject::new(RELAYED, || stream(relayed(what, bytes))),
         ];
         // Where the two ends run, on one processor or two, is the scheduler's choice, and doubles a time.
-        bench.measure(report, group, bench.size.rounds * 2, subjects)?;
+        bench.measure(report, group, bench.size.rounds * 4, subjects)?;
         // A throughput of at least half is a time of at most twice.
         let target = format!("a stream {title}: the relay's time / plain loopback's (half the throughput is 2)");
         ratio(report, &target, (group, RELAYED, PLAIN), 2.0);

@@ -213,7 +213,7 @@ fn launches_are_measured_beside_what_is_installed() {
     is_sound(&report);
     for group in ["paced", "back-to-back"] {
         let found = names(&report, group);
-        for name in ["bare", "sbx run", "sbx run, warm pool"] {
+        for name in ["bare", "sbx run", "sbx run, warm pool", "sbx run, scratch in memory", "sbx run, known result"] {
             assert!(found.contains(name), "{group}: {found:?}");
         }
     }
