@@ -228,12 +228,12 @@ fn mount_root(root: &RootMount, state: &mut State) -> Result<(), CallError> {
     mount::change_directory(&root.store)?;
     if let Some(options) = &root.memory {
         mount::mount(c"tmpfs", &root.place, open, options)?;
+        mount::make_directory(&root.work)?;
+        mount::make_directory(&root.upper)?;
+        mount::change_mode(&root.upper, 0o755)?;
+        mount::make_directory(&root.tmp)?;
+        mount::change_mode(&root.tmp, 0o1777)?;
     }
-    mount::make_directory(&root.work)?;
-    mount::make_directory(&root.upper)?;
-    mount::change_mode(&root.upper, 0o755)?;
-    mount::make_directory(&root.tmp)?;
-    mount::change_mode(&root.tmp, 0o1777)?;
     // Found by its name only until the root is mounted over it.
     state.upper = Some(mount::open_directory(&root.upper)?);
     mount::mount(c"overlay", &root.place, open, &root.options)?;

@@ -304,10 +304,13 @@ fn is_meant(id: &str, typed: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::model::ScratchKind;
     use crate::sandbox::scratch;
+    use crate::store::Store;
 
     fn announced(store: &Path, id: &str, init: i32) -> Scratch {
-        let scratch = Scratch::make(store, id).unwrap();
+        let store = Store::open(store.to_owned()).unwrap();
+        let scratch = Scratch::make(&store, id, ScratchKind::Disk).unwrap();
         let announcement = Announcement {
             id,
             project: Path::new("/p"),
@@ -341,7 +344,8 @@ mod tests {
         let mut init = child();
         let pid = i32::try_from(init.id()).unwrap();
         let scratch = announced(store.path(), "b", pid);
-        let unseen = Scratch::make(store.path(), "starting").unwrap();
+        let open = Store::open(store.path().to_owned()).unwrap();
+        let unseen = Scratch::make(&open, "starting", ScratchKind::Disk).unwrap();
         let running = list(store.path()).unwrap().running;
         assert_eq!(running.len(), 1);
         assert_eq!((running[0].count(), running[0].entry.init.pid), (Some(1), pid));
@@ -388,7 +392,7 @@ mod tests {
         let store = tempfile::tempdir().unwrap();
         let mut init = child();
         let kept = announced(store.path(), "kept", i32::try_from(init.id()).unwrap()).keep().unwrap();
-        assert_eq!(fs::read_dir(kept).unwrap().count(), 0);
+        assert!(!kept.join(CARD).exists());
         init.kill().unwrap();
         init.wait().unwrap();
     }

@@ -61,7 +61,7 @@ pub enum Op {
 pub struct RootMount {
     /// The store, absolute.
     pub store: CString,
-    /// The options of the tmpfs that the layers lie in, if one is wanted.
+    /// The options of the tmpfs that the layers lie in, if one is wanted. They are made there; on a disk they are there.
     pub memory: Option<CString>,
     /// The upper layer.
     pub upper: CString,

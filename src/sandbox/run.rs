@@ -94,7 +94,7 @@ fn execute(
     let id = records::new_run_id(started);
     let mut network = Network::prepare(&request.settings.network)?;
     let group = prepared.plan.group.as_ref().map(|group| Living::make(group, &id)).transpose()?;
-    let scratch = Scratch::make(store.path(), &id)?;
+    let scratch = Scratch::make(store, &id, request.settings.sandbox.scratch)?;
     let asked = options.pool.take();
     let looked_up = admission.is_ok() && options.cache == Use::Normal;
     let copies = admission.is_ok();
@@ -216,9 +216,10 @@ pub(super) fn prepare_record(job: Job<'_>) -> Option<String> {
 /// Begins to remove what earlier runs left. Nobody waits for it: what is still there when sbx ends is left to the next run, as
 /// all of it is where there can be no thread.
 fn remove_left(job: Job<'_>) {
-    if let Some(left) = job.store.left().take() {
+    if let Some(mut left) = job.store.left().take() {
         let _ = thread::spawn("sbx-left", move || {
             process::yield_to_all();
+            left.spare(scratch::renew);
             left.remove();
         });
     }

@@ -3,18 +3,27 @@
 //!
 //! `scratch/ID` belongs to the living process that holds a lock on the [`CARD`] in it, the first that is made there and the last
 //! that is removed. A card that nobody holds marks what a killed sbx left behind; the next run sweeps it. What is too little to let
-//! a user wait for its removal is moved out of here, and goes while the command of a later run runs ([`Left`]).
+//! a user wait for its removal is moved out of here, and goes while the command of a later run runs ([`Left`]); one of them is
+//! made anew then ([`renew`]), and the run after that needs to make none.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::config::model::ScratchKind;
+use crate::store::Store;
 use crate::store::care::Left;
 use crate::sys::beneath::{self, Kind};
+use crate::sys::process;
 
 /// The file by which a run lives, and on which it says what it is.
 pub const CARD: &str = "run.json";
+/// The upper layer.
+pub const UPPER: &str = "upper";
+/// The overlay's work directory.
+pub const WORK: &str = "work";
 
 /// At most so many files and directories are little, unless they are large.
 const LITTLE_ENTRIES: usize = 256;
@@ -45,30 +54,42 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Makes one, named by the run's id, empty but for the card.
+    /// Makes one, named by the run's id: the card, and what an upper layer on the disk needs. An earlier run may have left it
+    /// ready.
     ///
     /// # Errors
     /// When it can't be written.
-    pub fn make(store: &Path, run: &str) -> Result<Self, ScratchError> {
-        let all = store.join("scratch");
+    pub fn make(store: &Store, run: &str, kind: ScratchKind) -> Result<Self, ScratchError> {
+        let all = store.path().join("scratch");
         let (path, name) = (all.join(run), run.to_owned());
         let card_path = path.join(CARD);
+        let on_disk = kind == ScratchKind::Disk;
+        let mut spare = Some(store.left().spare()).filter(|spare| on_disk && is_fit(spare));
         loop {
-            match private().create(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    private().recursive(true).create(&all).map_err(failed("make", &all))?;
-                    continue;
+            let is_spare = spare.take().is_some_and(|spare| fs::rename(spare, &path).is_ok());
+            if !is_spare {
+                match private().create(&path) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        private().recursive(true).create(&all).map_err(failed("make", &all))?;
+                        continue;
+                    }
+                    made => made.map_err(failed("make", &path))?,
                 }
-                made => made.map_err(failed("make", &path))?,
             }
-            let card = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&card_path) {
-                // A sweep has taken the directory, which was still empty.
+            let card = match OpenOptions::new().write(true).create_new(!is_spare).mode(0o600).open(&card_path) {
+                // A sweep has taken the directory, in which nobody lived yet.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 card => card.map_err(failed("make", &card_path))?,
             };
             card.lock().map_err(failed("lock", &card_path))?;
             // One that came between the two has taken both.
             if names(&card_path, &card) {
+                if on_disk && !is_spare {
+                    private()
+                        .create(path.join(WORK))
+                        .and_then(|()| make_upper(&path))
+                        .map_err(failed("fill", &path))?;
+                }
                 return Ok(Self { all, name, card });
             }
         }
@@ -155,7 +176,7 @@ impl Scratch {
                 .map_err(|error| failed("remove", &place.join(&error.path))(error.source))
         };
         // Only the upper layer is of use; the kernel's own directories in the other are closed even to their owner.
-        remove(&self.path(), "work")?;
+        remove(&self.path(), WORK)?;
         let kept = self.all.with_file_name("kept-scratch");
         private().recursive(true).create(&kept).map_err(failed("make", &kept))?;
         let to = kept.join(&self.name);
@@ -163,6 +184,40 @@ impl Scratch {
         remove(&to, CARD)?;
         Ok(to)
     }
+}
+
+/// Makes of a directory that a run left one that the next can begin with. Only the overlay's work directory, which no command
+/// has seen, is the same one.
+///
+/// # Errors
+/// When it is none that a run has left, or can't be changed.
+pub fn renew(path: &Path) -> io::Result<()> {
+    let directory = File::open(path)?;
+    let work = File::open(path.join(WORK))?;
+    let remove = |directory: &File, name: &OsStr| beneath::remove_tree(directory, name).map_err(|error| error.source);
+    for name in beneath::list(&directory)? {
+        if name != WORK {
+            remove(&directory, &name)?;
+        }
+    }
+    for name in beneath::list(&work)? {
+        remove(&work, &name)?;
+    }
+    make_upper(path)?;
+    beneath::create_file(&directory, CARD.as_ref()).map(drop)
+}
+
+/// Makes an upper layer, in which there is `/tmp`.
+fn make_upper(path: &Path) -> io::Result<()> {
+    beneath::create_directory(File::open(path)?, UPPER.as_ref(), 0o755)?;
+    beneath::create_directory(File::open(path.join(UPPER))?, "tmp".as_ref(), 0o1777)
+}
+
+/// Whether a spare is whole, and as one that was made now: another group than the caller's would not be known in the sandbox.
+fn is_fit(spare: &Path) -> bool {
+    let (_, user, group) = process::caller_ids();
+    let upper = fs::symlink_metadata(spare.join(UPPER));
+    spare.join(CARD).exists() && upper.is_ok_and(|upper| (upper.uid(), upper.gid()) == (user, group))
 }
 
 fn private() -> fs::DirBuilder {
@@ -227,16 +282,34 @@ fn names(path: &Path, file: &File) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::care::{Limits, Patience, Watcher};
+
+    struct Silent;
+
+    impl Watcher for Silent {
+        fn at(&self, _: &'static str, _: u64, _: u64) {}
+        fn finished(&self) {}
+    }
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path().join("store")).unwrap();
+        (dir, store)
+    }
+
+    fn make(store: &Store, run: &str) -> Scratch {
+        Scratch::make(store, run, ScratchKind::Disk).unwrap()
+    }
 
     #[test]
     fn a_sweep_takes_only_what_nobody_holds() {
-        let store = tempfile::tempdir().unwrap();
-        let living = Scratch::make(store.path(), "living").unwrap();
-        let dead = Scratch::make(store.path(), "dead").unwrap();
+        let (_dir, store) = store();
+        let living = make(&store, "living");
+        let dead = make(&store, "dead");
         fs::write(dead.path().join("junk"), "x").unwrap();
         let dead_path = dead.path();
         drop(dead);
-        let nameless = Scratch::make(store.path(), "nameless").unwrap();
+        let nameless = Scratch::make(&store, "nameless", ScratchKind::Memory).unwrap();
         fs::remove_file(nameless.path().join(CARD)).unwrap();
         sweep(store.path());
         assert!(!dead_path.exists());
@@ -248,15 +321,15 @@ mod tests {
 
     #[test]
     fn a_sweep_never_takes_what_is_being_made() {
-        let store = tempfile::tempdir().unwrap();
+        let (_dir, store) = store();
         std::thread::scope(|scope| {
             let makers: Vec<_> = (0..4)
                 .map(|maker| {
-                    let store = store.path();
+                    let store = &store;
                     scope.spawn(move || {
                         for run in 0..200 {
-                            let scratch = Scratch::make(store, &format!("{maker}-{run}")).unwrap();
-                            sweep(store);
+                            let scratch = make(store, &format!("{maker}-{run}"));
+                            sweep(store.path());
                             assert!(scratch.path().exists());
                             assert!(scratch.path().join(CARD).exists());
                             scratch.remove().unwrap();
@@ -271,11 +344,10 @@ mod tests {
 
     #[test]
     fn what_is_left_is_nobody_s() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = crate::store::Store::open(dir.path().join("store")).unwrap();
+        let (_dir, store) = store();
         for run in ["one", "two"] {
-            let scratch = Scratch::make(store.path(), run).unwrap();
-            fs::create_dir_all(scratch.path().join("upper/a")).unwrap();
+            let scratch = make(&store, run);
+            fs::create_dir(scratch.path().join("upper/a")).unwrap();
             scratch.leave(&store.left()).unwrap();
         }
         let count = |dir: PathBuf| fs::read_dir(dir).unwrap().count();
@@ -293,20 +365,112 @@ mod tests {
     }
 
     #[test]
+    fn the_next_run_begins_with_what_was_made_anew() {
+        let (_dir, store) = store();
+        let mode = |path: &Path| fs::symlink_metadata(path).unwrap().mode() & 0o7777;
+        let inode = |path: &Path| fs::symlink_metadata(path).unwrap().ino();
+        let first = make(&store, "first");
+        let place = first.path();
+        first.announce(b"first").unwrap();
+        fs::create_dir_all(place.join("work/work/incompat")).unwrap();
+        fs::create_dir(place.join(".staged")).unwrap();
+        fs::write(place.join("upper/tmp/junk"), "x").unwrap();
+        fs::set_permissions(place.join(UPPER), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        first.leave(&store.left()).unwrap();
+        make(&store, "second").leave(&store.left()).unwrap();
+        let mut left = store.left().take().unwrap();
+        // The other one is the last by its name.
+        fs::remove_dir_all(store.left().path().join("second/work")).unwrap();
+        left.spare(renew);
+        assert!(!store.left().spare().exists(), "it was none that a run leaves");
+        left.remove();
+
+        make(&store, "third").leave(&store.left()).unwrap();
+        fs::create_dir(store.left().path().join("third/work/work")).unwrap();
+        let mut left = store.left().take().unwrap();
+        left.spare(renew);
+        left.spare(|_| panic!("there is one"));
+        left.remove();
+        assert!(store.left().take().is_none(), "the spare stays");
+        sweep(store.path());
+        let work_of_spare = inode(&store.left().spare().join(WORK));
+        let fourth = make(&store, "fourth");
+        assert!(!store.left().spare().exists());
+        assert_eq!(inode(&fourth.path().join(WORK)), work_of_spare);
+        let fifth = make(&store, "fifth");
+        for scratch in [fourth, fifth] {
+            let place = scratch.path();
+            let found = walkdir::WalkDir::new(&place).sort_by_file_name().into_iter();
+            let found: Vec<_> =
+                found.map(|entry| entry.unwrap().path().strip_prefix(&place).unwrap().display().to_string()).collect();
+            assert_eq!(found, ["", CARD, UPPER, "upper/tmp", WORK]);
+            assert_eq!(fs::read(place.join(CARD)).unwrap(), b"");
+            let modes = [UPPER, "upper/tmp", WORK, ""].map(|path| mode(&place.join(path)));
+            assert_eq!(modes, [0o755, 0o1777, 0o700, 0o700]);
+            sweep(store.path());
+            assert!(place.exists());
+        }
+    }
+
+    #[test]
+    fn a_spare_is_taken_once_and_whole() {
+        let (_dir, store) = store();
+        std::thread::scope(|scope| {
+            for maker in 0..4 {
+                let store = &store;
+                scope.spawn(move || {
+                    for run in 0..100 {
+                        let scratch = make(store, &format!("{maker}-{run}"));
+                        sweep(store.path());
+                        assert!(scratch.path().join("upper/tmp").exists() && scratch.path().join(WORK).exists());
+                        fs::write(scratch.path().join("upper/mine"), "").unwrap();
+                        assert_eq!(fs::read_dir(scratch.path().join(UPPER)).unwrap().count(), 2);
+                        scratch.leave(&store.left()).unwrap();
+                        if let Some(mut left) = store.left().take() {
+                            left.spare(renew);
+                            left.remove();
+                        }
+                        if run % 10 == 0 {
+                            store.collect_garbage(&Limits::default(), Patience::Wait, &Silent).unwrap();
+                        }
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn what_is_of_another_group_is_no_spare() {
+        let (_dir, store) = store();
+        make(&store, "one").leave(&store.left()).unwrap();
+        store.left().take().unwrap().spare(renew);
+        let spare = store.left().spare();
+        assert!(is_fit(&spare));
+        fs::remove_file(spare.join(CARD)).unwrap();
+        assert!(!is_fit(&spare), "without a card");
+        File::create(spare.join(CARD)).unwrap();
+        // Only root may give a directory to any group.
+        if std::os::unix::fs::chown(spare.join(UPPER), None, Some(12345)).is_ok() {
+            assert!(!is_fit(&spare));
+        }
+        assert!(!is_fit(Path::new("/nowhere")));
+    }
+
+    #[test]
     fn little_is_few_files_of_few_bytes() {
-        let store = tempfile::tempdir().unwrap();
-        let scratch = Scratch::make(store.path(), "one").unwrap();
+        let (_dir, store) = store();
+        let scratch = make(&store, "one");
         assert!(scratch.is_little().unwrap());
         let directory = scratch.path().join("upper/a");
-        fs::create_dir_all(&directory).unwrap();
+        fs::create_dir(&directory).unwrap();
         let file = File::create(directory.join("file")).unwrap();
         file.set_len(LITTLE_BYTES).unwrap();
         assert!(scratch.is_little().unwrap());
         file.set_len(LITTLE_BYTES + 1).unwrap();
         assert!(!scratch.is_little().unwrap());
         file.set_len(0).unwrap();
-        // Besides the card, two directories and that file.
-        (4..LITTLE_ENTRIES).for_each(|number| fs::write(directory.join(number.to_string()), "").unwrap());
+        // Besides the card, the work directory, the upper layer with two directories, and that file.
+        (6..LITTLE_ENTRIES).for_each(|number| fs::write(directory.join(number.to_string()), "").unwrap());
         assert!(scratch.is_little().unwrap());
         fs::write(directory.join("one-more"), "").unwrap();
         assert!(!scratch.is_little().unwrap());
@@ -314,8 +478,8 @@ mod tests {
 
     #[test]
     fn what_stays_is_open_to_its_owner() {
-        let store = tempfile::tempdir().unwrap();
-        let scratch = Scratch::make(store.path(), "one").unwrap();
+        let (_dir, store) = store();
+        let scratch = make(&store, "one");
         let closed = scratch.path().join("work/work");
         fs::create_dir_all(closed.join("incompat")).unwrap();
         let mode = |mode| fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
@@ -326,9 +490,9 @@ mod tests {
 
     #[test]
     fn what_is_kept_survives_a_sweep() {
-        let store = tempfile::tempdir().unwrap();
-        let kept = Scratch::make(store.path(), "one").unwrap().keep().unwrap();
+        let (_dir, store) = store();
+        let kept = make(&store, "one").keep().unwrap();
         sweep(store.path());
-        assert_eq!(fs::read_dir(kept).unwrap().count(), 0);
+        assert!(!kept.join(CARD).exists() && !kept.join(WORK).exists() && kept.join(UPPER).exists());
     }
 }

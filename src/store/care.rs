@@ -170,6 +170,11 @@ pub struct Left(PathBuf);
 
 const LEFT: &str = "left";
 
+/// What one of them was made anew into, for the next run to take; it is not removed with the others.
+const SPARE: &str = "spare";
+/// What it is called when it is to go: whoever takes it has all of it or none.
+const SPARE_NO_MORE: &str = "spare.old";
+
 /// The directories of so many runs may wait there: launches at once leave more than any of them has the time to remove.
 const MOST_LEFT: usize = 16;
 
@@ -179,29 +184,54 @@ impl Left {
         &self.0
     }
 
+    /// Where the directory is, if there is one, that the next run can have: the first who moves it away.
+    pub fn spare(&self) -> PathBuf {
+        self.0.join(SPARE)
+    }
+
     /// Whether one more may wait there.
     pub fn has_room(&self) -> bool {
         fs::read_dir(&self.0).map_or(0, |entries| entries.take(MOST_LEFT).count()) < MOST_LEFT
     }
 
-    /// Takes all that is there, to remove it; `None` when there is nothing, or another process is at it.
+    /// Takes all that is there but the spare, to remove it; `None` when there is nothing, or another process is at it.
     pub fn take(&self) -> Option<Taken> {
         let directory = fs::File::open(&self.0).ok()?;
         directory.try_lock().ok()?;
-        let names = names(&self.0).ok().filter(|names| !names.is_empty())?;
-        Some(Taken { directory, names })
+        let mut names = names(&self.0).ok()?;
+        names.retain(|name| name != SPARE);
+        if names.is_empty() { None } else { Some(Taken { left: self.clone(), directory, names }) }
+    }
+
+    /// Takes the spare too.
+    pub(super) fn take_all(&self) -> Option<Taken> {
+        // Where there is none, or what was to go before is still there, nothing is lost.
+        let _ = fs::rename(self.spare(), self.0.join(SPARE_NO_MORE));
+        self.take()
     }
 }
 
 /// What nobody else removes now.
 #[derive(Debug)]
 pub struct Taken {
+    left: Left,
     /// Locked.
     directory: fs::File,
     names: Vec<String>,
 }
 
 impl Taken {
+    /// Makes a spare of one of them, unless there is one: `renew` makes the directory with this path as a run wants it. What
+    /// fails is removed with the others.
+    pub fn spare(&mut self, renew: impl FnOnce(&Path) -> io::Result<()>) {
+        let spare = self.left.spare();
+        let Some(name) = self.names.last().filter(|_| !spare.exists()) else { return };
+        let path = self.left.0.join(name);
+        if renew(&path).and_then(|()| fs::rename(&path, &spare)).is_ok() {
+            self.names.pop();
+        }
+    }
+
     /// Removes it. What can't be removed stays for the next time.
     pub fn remove(self) {
         for name in &self.names {

@@ -206,6 +206,32 @@ fn what_the_command_made_unreadable_stops_nothing() {
     assert_eq!(left.stdout, "");
 }
 
+/// What was left of one run is made anew for the next.
+#[test]
+fn nothing_is_seen_of_the_run_whose_directory_it_was() {
+    need!(Sandbox);
+    let project = Project::new();
+    let root =
+        "stat -c '%a %u %g %F' / /tmp; find / -xdev -newermt '2000-01-01' -prune -o -print | head -1; ls -A / /tmp";
+    let first = project.sh_anew(root).ok().stdout;
+    let spare = project.beside("cache/left/spare/work");
+    let inode = |path: &std::path::Path| fs::symlink_metadata(path).map(|found| found.ino()).ok();
+    for script in ["true", "echo x > /tmp/x; echo y > /y; mkdir /z", "chmod 700 / /tmp", "touch -d @0 / /tmp; exit 3"] {
+        project.sh_anew(script);
+        eventually("another run makes it anew", || {
+            project.run_anew(["true"]).ok();
+            spare.exists()
+        });
+        let work = inode(&spare);
+        assert_eq!(project.sh_anew(root).ok().stdout, first, "{script}");
+        let found = fs::read_dir(project.beside("cache/left")).expect("what was left").flatten();
+        let used = found.filter(|left| inode(&left.path().join("work")) == work).count();
+        assert_eq!(used, 1, "{script}: it was that one");
+    }
+    project.sbx(["cache", "gc"]).ok();
+    assert_eq!(fs::read_dir(project.beside("cache/left")).expect("what was left").count(), 0);
+}
+
 #[test]
 fn of_what_a_run_wrote_only_little_stays_until_the_next() {
     need!(Sandbox);

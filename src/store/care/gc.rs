@@ -116,7 +116,7 @@ impl Store {
 
     fn collect(&self, limits: &Limits, watcher: &dyn Watcher) -> Result<Collected, StoreError> {
         self.sweep_gone()?;
-        if let Some(left) = self.left().take() {
+        if let Some(left) = self.left().take_all() {
             left.remove();
         }
         // Without a grace the blobs of a result that is just being kept would go before it refers to them.
