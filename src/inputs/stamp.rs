@@ -6,7 +6,7 @@
 //! is written after the start then gets another ctime, which unlike the mtime no process can set.
 //!
 //! The memo is one file, sorted like the walk, read at once and merged with the walk step by step. It is written whole; so a
-//! large one is left as it is while to read the few files that it does not know takes less.
+//! large one is mostly left as it is while the files that it does not know are few.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -123,11 +123,14 @@ impl Memo {
         Records { reader, next }
     }
 
-    /// Whether to write it again takes less than to read so many files, with so many bytes together, once more at every
-    /// walk until it is.
+    /// Whether it is written again now that so many files, with so many bytes together, had to be read: at once where that
+    /// took as long as to write it takes, else as much more seldom as it took less. So to read them again at every walk until
+    /// then takes no longer in the long run than to write it at once would have.
     pub(crate) fn is_worth_writing(&self, files: usize, bytes: u64) -> bool {
         let reading = bytes.saturating_add((files as u64).saturating_mul(BYTES_PER_FILE));
-        self.body.len() <= WRITTEN_FREELY || reading >= self.body.len() as u64
+        let writing = self.body.len() as u64;
+        // The clock's nanoseconds are as good as dice.
+        writing <= WRITTEN_FREELY as u64 || self.start.cast_unsigned() % writing < reading
     }
 
     /// Remembers the files that were `visited`, in the order of [`path_order`]; those that are not settled are left out.
@@ -270,15 +273,20 @@ mod tests {
     }
 
     #[test]
-    fn a_large_memo_is_not_written_for_little() {
-        let memo = |length| Memo { path: PathBuf::new(), body: vec![0; length], start: 0 };
-        assert!(memo(0).is_worth_writing(1, 0));
-        assert!(memo(WRITTEN_FREELY).is_worth_writing(1, 0));
-        assert!(!memo(WRITTEN_FREELY + 1).is_worth_writing(1, 0));
-        assert!(!memo(1_000_000).is_worth_writing(61, 0));
-        assert!(memo(1_000_000).is_worth_writing(62, 0));
-        assert!(memo(1_000_000).is_worth_writing(1, 1_000_000));
-        assert!(memo(1_000_000).is_worth_writing(usize::MAX, u64::MAX));
+    fn a_large_memo_is_seldom_written_for_little() {
+        let times = |length: usize, files, bytes| {
+            // A thousand times of day.
+            let memo = |turn: i64| Memo { path: PathBuf::new(), body: vec![0; length], start: turn * 1_000_003 };
+            (0..1000).filter(|turn| memo(*turn).is_worth_writing(files, bytes)).count()
+        };
+        assert_eq!(times(0, 1, 0), 1000);
+        assert_eq!(times(WRITTEN_FREELY, 1, 0), 1000);
+        assert_eq!(times(1_000_000, 62, 0), 1000);
+        assert_eq!(times(1_000_000, 1, 1_000_000), 1000);
+        assert_eq!(times(1_000_000, usize::MAX, u64::MAX), 1000);
+        // One file of 3.6 kB: 20 kB of a million.
+        assert!((5..40).contains(&times(1_000_000, 1, 3616)), "{}", times(1_000_000, 1, 3616));
+        assert!((450..550).contains(&times(1_000_000, 1, 483_616)));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use crate::config::model::ScratchKind;
 use crate::store::Store;
@@ -65,6 +66,7 @@ impl Scratch {
         let card_path = path.join(CARD);
         let on_disk = kind == ScratchKind::Disk;
         let mut spare = Some(store.left().spare()).filter(|spare| on_disk && is_fit(spare));
+        let mut swept = false;
         loop {
             let is_spare = spare.take().is_some_and(|spare| fs::rename(spare, &path).is_ok());
             if !is_spare {
@@ -73,12 +75,20 @@ impl Scratch {
                         private().recursive(true).create(&all).map_err(failed("make", &all))?;
                         continue;
                     }
+                    // The sweep is not quite through.
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists && swept => {
+                        thread::yield_now();
+                        continue;
+                    }
                     made => made.map_err(failed("make", &path))?,
                 }
             }
             let card = match OpenOptions::new().write(true).create_new(!is_spare).mode(0o600).open(&card_path) {
                 // A sweep has taken the directory, in which nobody lived yet.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    swept = true;
+                    continue;
+                }
                 card => card.map_err(failed("make", &card_path))?,
             };
             card.lock().map_err(failed("lock", &card_path))?;
@@ -322,7 +332,7 @@ mod tests {
     #[test]
     fn a_sweep_never_takes_what_is_being_made() {
         let (_dir, store) = store();
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             let makers: Vec<_> = (0..4)
                 .map(|maker| {
                     let store = &store;
@@ -415,7 +425,7 @@ mod tests {
     #[test]
     fn a_spare_is_taken_once_and_whole() {
         let (_dir, store) = store();
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             for maker in 0..4 {
                 let store = &store;
                 scope.spawn(move || {

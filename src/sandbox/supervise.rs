@@ -11,7 +11,7 @@ use super::{News, SandboxError, Tell};
 use crate::net::Event;
 use crate::record::Stream;
 use crate::sys::clone::WaitStatus;
-use crate::sys::errno::CallError;
+use crate::sys::errno::{Call, CallError, Errno};
 use crate::sys::event::{self, Interest, Signals, signal};
 use crate::sys::fdpass;
 use crate::sys::stream::Direction;
@@ -310,10 +310,12 @@ impl<'a> Supervisor<'a> {
         };
         match Message::decode(&bytes[..received.length]) {
             Some(Message::Ready) => {
-                if let [Some(root), Some(upper), _] = received.descriptors {
-                    self.ready = true;
-                    begins(Inside { root, upper });
-                }
+                let [Some(root), Some(upper), _] = received.descriptors else {
+                    // What there is no room for the kernel leaves out.
+                    return Err(SandboxError::Kernel(CallError { call: Call::recvmsg, errno: Errno::EMFILE }));
+                };
+                self.ready = true;
+                begins(Inside { root, upper });
             }
             Some(Message::Terminal) => {
                 let [master, ..] = received.descriptors;
