@@ -239,7 +239,7 @@ pub struct Run {
     pub trace_out: Option<PathBuf>,
     /// Write the run's record as JSON: to a file, or to descriptor N
     #[arg(long, value_name = "PATH|fd:N", value_hint = ValueHint::FilePath)]
-    pub report: Option<OsString>,
+    pub report: Option<PathBuf>,
     /// The command and its arguments, or a task
     #[command(flatten)]
     pub what: Words,

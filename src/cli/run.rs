@@ -14,7 +14,7 @@ use crate::sandbox::{Outcome, Stdin};
 use crate::store::records;
 
 pub(super) fn run(context: &mut Context, typed: &args::Run) -> Result<End, Error> {
-    let report = typed.report.as_deref().map(Sink::report).transpose()?;
+    let report = typed.report.as_deref().map(|to| Sink::report(to.as_os_str())).transpose()?;
     let trace = typed.trace_out.as_deref().map(Sink::create).transpose()?;
 
     let mut record = Record::begun(records::timestamp(SystemTime::now()));

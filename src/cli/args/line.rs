@@ -24,13 +24,30 @@ impl Arguments {
     }
 }
 
-/// Reads the line that is typed most and must begin soonest, `sbx run` with flags alone, for which clap would define all that
-/// there is. `None` for every other line, and for what is wrong or asked for: that is clap's to tell.
+/// Reads the line that is typed most and must begin soonest, `sbx run` with its options as separate words, for which clap would
+/// define all that there is. `None` for every other line, and for what is wrong or asked for: that is clap's to tell.
 fn plain_run(line: &[OsString]) -> Option<Arguments> {
     let (mut global, mut run, mut is_run) = (Global::default(), Run::default(), false);
     let mut rest = line.get(1..)?;
     while let [word, after @ ..] = rest {
-        let flag = match word.to_str()? {
+        let word = word.to_str()?;
+        let option = match word {
+            "-C" => Some(&mut global.directory),
+            "--config" => Some(&mut global.config),
+            "--trace-out" if is_run => Some(&mut run.trace_out),
+            "--report" if is_run => Some(&mut run.report),
+            _ => None,
+        };
+        if let Some(option) = option {
+            let [value, after @ ..] = after else { return None };
+            let is_doubtful = value.is_empty() || value.as_encoded_bytes().starts_with(b"-");
+            if is_doubtful || option.replace(value.into()).is_some() {
+                return None;
+            }
+            rest = after;
+            continue;
+        }
+        let flag = match word {
             "-q" | "--quiet" => &mut global.quiet,
             "-v" | "--verbose" => &mut global.verbose,
             "run" if !is_run => &mut is_run,
@@ -144,6 +161,7 @@ mod tests {
             "sbx -q run make",
             "sbx --verbose run --stdin --force --keep --no-pool --timing test",
             "sbx run -i --no-cache --quiet -- cat -q",
+            "sbx -C run run --report r --config c --trace-out t -- make",
         ] {
             let (plain, clap) = read(line);
             assert!(plain.is_some() && plain == clap, "{line}: {plain:?}, {clap:?}");
@@ -157,8 +175,14 @@ mod tests {
             "sbx run --frobnicate",
             "sbx run -",
             "sbx run -iq make",
-            "sbx run --report r make",
-            "sbx -C run run make",
+            "sbx --report r run make",
+            "sbx run --report",
+            "sbx run --report -- make",
+            "sbx run --report=r make",
+            "sbx run -Cd make",
+            "sbx run -C  make",
+            "sbx -C d run -C e make",
+            "sbx run --color never make",
             "sbx run -q -q make",
             "sbx run --timing --timing make",
             "sbx run -q -v make",
@@ -200,6 +224,9 @@ mod tests {
         "--timing",
         "--report",
         "-C",
+        "--config",
+        "--trace-out",
+        "--color",
         "-h",
         "--help",
         "-iq",
