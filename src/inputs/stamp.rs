@@ -276,7 +276,7 @@ mod tests {
     fn a_large_memo_is_seldom_written_for_little() {
         let times = |length: usize, files, bytes| {
             // A thousand times of day.
-            let memo = |turn: i64| Memo { path: PathBuf::new(), body: vec![0; length], start: turn * 1_000_003 };
+            let memo = |turn: i64| Memo { path: PathBuf::new(), body: vec![0; length], start: turn * 12_345_679 };
             (0..1000).filter(|turn| memo(*turn).is_worth_writing(files, bytes)).count()
         };
         assert_eq!(times(0, 1, 0), 1000);

@@ -45,7 +45,7 @@ pub(super) enum Whiteout {
 pub(super) struct Layer<'a> {
     store: &'a Store,
     family: Family,
-    /// Removes what is left of the layer.
+    /// The layer, which is removed unless it gets its name.
     temp: tempfile::TempDir,
     /// Where the tree begins in the layer.
     base: PathBuf,
@@ -70,10 +70,9 @@ impl<'a> Layer<'a> {
     ) -> Result<Self, StoreError> {
         let dir = store.temp_dir()?;
         let temp = tempfile::TempDir::new_in(&dir).map_err(StoreError::io("make a directory in", &dir))?;
-        let base = temp.path().join("layer");
-        let (dirs, open, missing) = (Vec::new(), Vec::new(), Vec::new());
+        let base = temp.path().to_owned();
+        let (dirs, open, missing) = (vec![base.clone()], Vec::new(), Vec::new());
         let mut layer = Self { store, family, temp, base, dirs, open, used, missing };
-        layer.make_dir(layer.base.clone())?;
         for name in prefix.relative().split('/').filter(|name| !name.is_empty()) {
             layer.base.push(name);
             layer.make_dir(layer.base.clone())?;
@@ -120,15 +119,15 @@ impl<'a> Layer<'a> {
         if let Some(parent) = target.parent() {
             make_private_dir(parent)?;
         }
-        let layer = self.temp.path().join("layer");
         // Held before it has its name: nobody can remove it in between.
-        let held = Held::new(&layer)?;
-        match fs::rename(&layer, target) {
+        let held = Held::new(self.temp.path())?;
+        match fs::rename(self.temp.path(), target) {
             Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {
                 Ok(None)
             }
             renamed => {
                 renamed.map_err(StoreError::io("rename a directory to", target))?;
+                let _has_another_name = self.temp.keep();
                 self.dirs.iter().for_each(|_| self.store.count(1));
                 Ok(held)
             }
