@@ -9,7 +9,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -219,8 +219,11 @@ pub fn renew(path: &Path) -> io::Result<()> {
 
 /// Makes an upper layer, in which there is `/tmp`.
 fn make_upper(path: &Path) -> io::Result<()> {
-    beneath::create_directory(File::open(path)?, UPPER.as_ref(), 0o755)?;
-    beneath::create_directory(File::open(path.join(UPPER))?, "tmp".as_ref(), 0o1777)
+    for (name, mode) in [(UPPER, 0o755), ("upper/tmp", 0o1777)] {
+        private().create(path.join(name))?;
+        fs::set_permissions(path.join(name), fs::Permissions::from_mode(mode))?;
+    }
+    Ok(())
 }
 
 /// Whether a spare is whole, and as one that was made now: another group than the caller's would not be known in the sandbox.
@@ -292,14 +295,6 @@ fn names(path: &Path, file: &File) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::care::{Limits, Patience, Watcher};
-
-    struct Silent;
-
-    impl Watcher for Silent {
-        fn at(&self, _: &'static str, _: u64, _: u64) {}
-        fn finished(&self) {}
-    }
 
     fn store() -> (tempfile::TempDir, Store) {
         let dir = tempfile::tempdir().unwrap();
@@ -385,7 +380,7 @@ mod tests {
         fs::create_dir_all(place.join("work/work/incompat")).unwrap();
         fs::create_dir(place.join(".staged")).unwrap();
         fs::write(place.join("upper/tmp/junk"), "x").unwrap();
-        fs::set_permissions(place.join(UPPER), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        fs::set_permissions(place.join(UPPER), PermissionsExt::from_mode(0o700)).unwrap();
         first.leave(&store.left()).unwrap();
         make(&store, "second").leave(&store.left()).unwrap();
         let mut left = store.left().take().unwrap();
@@ -440,9 +435,6 @@ mod tests {
                             left.spare(renew);
                             left.remove();
                         }
-                        if run % 10 == 0 {
-                            store.collect_garbage(&Limits::default(), Patience::Wait, &Silent).unwrap();
-                        }
                     }
                 });
             }
@@ -492,7 +484,7 @@ mod tests {
         let scratch = make(&store, "one");
         let closed = scratch.path().join("work/work");
         fs::create_dir_all(closed.join("incompat")).unwrap();
-        let mode = |mode| fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        let mode = |mode| fs::set_permissions(&closed, PermissionsExt::from_mode(mode)).unwrap();
         mode(0);
         assert!(scratch.is_little().unwrap());
         assert_eq!(fs::metadata(&closed).unwrap().mode() & 0o777, 0o700);
