@@ -96,12 +96,15 @@ impl Scratch {
                     remove(&all, run)?;
                     continue;
                 }
-                if on_disk && !is_spare {
-                    private()
-                        .create(path.join(WORK))
-                        .and_then(|()| make_upper(&path))
-                        .map_err(failed("fill", &path))?;
-                }
+                let made = if on_disk && !is_spare {
+                    private().create(path.join(WORK)).and_then(|()| make_upper(&path))
+                } else {
+                    Ok(())
+                };
+                made.map_err(failed("fill", &path)).inspect_err(|_| {
+                    // What can't be removed the next sweep takes.
+                    let _ = remove(&all, run);
+                })?;
                 return Ok(Self { all, name, card });
             }
         }
