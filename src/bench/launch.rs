@@ -188,7 +188,8 @@ impl Bench<'_> {
             });
             let project = self.world.project(&format!("mounts-{count}"), &mounts.collect::<String>())?;
             let mut subjects = vec![Subject::new(SBX, || self.time(&mut self.sbx(&project)))];
-            if let Some(bwrap) = tools::bwrap(self.argv, &sources).filter(|_| report.find("paced", BWRAP).is_some()) {
+            if report.find("paced", BWRAP).is_some() {
+                let bwrap = tools::bwrap(self.world, self.argv, &sources);
                 subjects.push(Subject::new(BWRAP, move || self.time(&mut bwrap.command(self.world))));
             }
             self.measure(report, "mounts", (self.sweep_rounds(), Duration::ZERO), subjects, Some(("mounts", count)))?;
@@ -216,7 +217,7 @@ impl Bench<'_> {
     /// Several launches at once: the time for all, by their number.
     fn parallel(&self, report: &mut Report, tell: &mut dyn FnMut(&str)) -> Result<(), BenchError> {
         report.group("parallel", "several launches at once: the time for each of them", Beside::Nothing);
-        let bwrap = tools::bwrap(self.argv, &[]).filter(|_| report.find("paced", BWRAP).is_some());
+        let bwrap = report.find("paced", BWRAP).map(|_| tools::bwrap(self.world, self.argv, &[]));
         for count in [1, 2, 4, 8] {
             tell(&format!("{count} launches at once"));
             let all = |command: &dyn Fn() -> Command| {

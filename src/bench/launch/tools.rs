@@ -1,5 +1,5 @@
 //! What else makes sandboxes, each asked for the same: namespaces of all kinds that it can make, the host's directories
-//! read-only, `/proc`, a small `/dev`, an empty `/tmp` and `/src`.
+//! read-only, the files of `/etc` that sbx makes, `/proc`, a small `/dev`, an empty `/tmp` and `/src`.
 
 use std::ffi::OsString;
 use std::fs;
@@ -12,8 +12,15 @@ use serde_json::{Value, json};
 use crate::bench::report::Fact;
 use crate::bench::world::World;
 use crate::bench::{BenchError, Interrupts, rounds};
-use crate::config::model::DEFAULT_HOST_PATHS;
+use crate::config::model::{DEFAULT_HOST_PATHS, Network};
+use crate::plan::skeleton::{self, Place};
 use crate::sys::{files, process};
+
+/// The root file system of those that want one, in the bench's world.
+const ROOTFS: &str = "rootfs";
+
+/// Who the command is, as in sbx.
+const ID: u32 = 1000;
 
 /// One of them.
 #[derive(Debug, Clone)]
@@ -63,8 +70,8 @@ pub(super) fn all(world: &World, argv: &[OsString]) -> Result<Vec<Tool>, BenchEr
     let config = serde_json::to_string(&runtime_config(&rootfs, argv)).unwrap_or_default();
     fs::write(bundle.join("config.json"), config).map_err(BenchError::io("write a container's configuration"))?;
     let mut tools = vec![unshare(argv)];
-    tools.extend(bwrap(argv, &[]));
-    tools.push(nsjail(argv));
+    tools.push(bwrap(world, argv, &[]));
+    tools.push(nsjail(&rootfs, argv));
     for name in ["crun", "runc"] {
         let mut words = words(["--root"]);
         words.push(world.directory(format!("state-{name}"))?.into());
@@ -101,10 +108,21 @@ fn unshare(argv: &[OsString]) -> Tool {
     Tool::new("unshare, no root file system", "unshare", words)
 }
 
-/// bubblewrap; `mounts` are shown besides. `None` where a path is no text.
-pub(super) fn bwrap(argv: &[OsString], mounts: &[PathBuf]) -> Option<Tool> {
-    let mut arguments =
-        words(["--unshare-all", "--die-with-parent", "--clearenv", "--hostname", "sbx", "--tmpfs", "/"]);
+/// bubblewrap; `mounts` are shown besides. Its root is made anew in memory, as sbx's is on the disk, of what takes it the least.
+pub(super) fn bwrap(world: &World, argv: &[OsString], mounts: &[PathBuf]) -> Tool {
+    let mut arguments = words([
+        "--unshare-all",
+        "--die-with-parent",
+        "--clearenv",
+        "--hostname",
+        "sbx",
+        "--uid",
+        "1000",
+        "--gid",
+        "1000",
+    ]);
+    arguments.extend(words(["--tmpfs", "/", "--ro-bind"]));
+    arguments.extend([world.path(ROOTFS).join("etc").into(), "/etc".into()]);
     for shown in shown() {
         match shown {
             Shown::Link(path, target) => arguments.extend(["--symlink".into(), target.into(), path.into()]),
@@ -114,14 +132,17 @@ pub(super) fn bwrap(argv: &[OsString], mounts: &[PathBuf]) -> Option<Tool> {
     for (index, source) in mounts.iter().enumerate() {
         arguments.extend(["--ro-bind".into(), source.into(), format!("/m/{index}").into()]);
     }
-    arguments
-        .extend(words(["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--dir", "/src", "--chdir", "/src"]));
+    arguments.extend(words(["--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--dir", "/tmp"]));
+    arguments.extend(words(["--dir", "/home/builder", "--dir", "/src", "--chdir", "/src"]));
     arguments.extend_from_slice(argv);
-    Some(Tool::new(super::BWRAP, "bwrap", arguments))
+    Tool::new(super::BWRAP, "bwrap", arguments)
 }
 
-fn nsjail(argv: &[OsString]) -> Tool {
+fn nsjail(rootfs: &Path, argv: &[OsString]) -> Tool {
     let mut arguments = words(["-Mo", "-Q", "--hostname", "sbx", "--tmpfsmount", "/tmp", "--tmpfsmount", "/src"]);
+    let mut etc = rootfs.join("etc").into_os_string();
+    etc.push(":/etc");
+    arguments.extend(["--bindmount_ro".into(), etc]);
     for shown in shown() {
         match shown {
             Shown::Link(path, target) => {
@@ -194,17 +215,25 @@ fn nspawn(rootfs: &Path, argv: &[OsString]) -> Tool {
     Tool { refusal, ..Tool::new("systemd-nspawn", "systemd-nspawn", arguments) }
 }
 
-/// A root file system for those that want one: links, and places for mounts.
+/// A root file system for those that want one: links, files, and places for mounts.
 fn rootfs(world: &World) -> Result<PathBuf, BenchError> {
-    let rootfs = world.directory("rootfs")?;
-    for place in ["proc", "dev", "sys", "tmp", "src", "etc", "run"] {
-        world.directory(format!("rootfs/{place}"))?;
+    let rootfs = world.directory(ROOTFS)?;
+    for place in ["proc", "dev", "sys", "tmp", "src", "etc", "run", "home/builder"] {
+        world.directory(format!("{ROOTFS}/{place}"))?;
+    }
+    let skeleton = skeleton::standard(ID, ID, "sbx", &Network::None).expect("what stands in every sandbox");
+    for (path, place) in skeleton.places() {
+        if let Place::File(content) = place
+            && path.starts_with("etc/")
+        {
+            fs::write(rootfs.join(path), content).map_err(BenchError::io("make a root file system"))?;
+        }
     }
     for shown in shown() {
         match shown {
             Shown::Link(path, target) => symlink(target, rootfs.join(path.trim_start_matches('/')))
                 .map_err(BenchError::io("make a root file system"))?,
-            Shown::Directory(path) => drop(world.directory(format!("rootfs{path}"))?),
+            Shown::Directory(path) => drop(world.directory(format!("{ROOTFS}{path}"))?),
         }
     }
     // Without it systemd-nspawn takes the tree for no operating system's.
