@@ -28,7 +28,6 @@ mod why;
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use indicatif::BinaryBytes;
 
@@ -81,8 +80,10 @@ struct Context {
     clock: Phases,
 }
 
-/// Runs the command line of this process to its end.
-pub fn main() -> ExitCode {
+/// Runs the command line of this process to its end, which is its exit code.
+pub fn main() -> u8 {
+    caller::open_streams();
+    caller::survive_what_writes_meet();
     let mut clock = Phases::new();
     clock.phase("arguments");
     let environment = Environment::of_this_process();
@@ -90,7 +91,6 @@ pub fn main() -> ExitCode {
     let colour = environment.colour(None, None).unwrap_or(ui::Colour::Never);
     let ui = Ui::new(Verbosity::Normal, colour, environment.is_dumb());
     report_panics(ui);
-    caller::survive_file_size_limit();
     if caller::is_setid() {
         return fail(&ui, &Error::SetId);
     }
@@ -327,25 +327,25 @@ fn shown(path: &Path) -> PathBuf {
     below.unwrap_or_else(|| path.to_owned())
 }
 
-fn finish(ui: &Ui, result: Result<End, Error>) -> ExitCode {
+fn finish(ui: &Ui, result: Result<End, Error>) -> u8 {
     match result {
-        Ok(End::Code(code)) => ExitCode::from(code),
+        Ok(End::Code(code)) => code,
         Ok(End::Signal(signal)) => {
             caller::die_of(signal);
             // The signal did not end us; say what a shell would have said.
-            ExitCode::from(u8::try_from(signal).unwrap_or(0).wrapping_add(128))
+            u8::try_from(signal).unwrap_or(0).wrapping_add(128)
         }
         Err(error) => fail(ui, &error),
     }
 }
 
-fn fail(ui: &Ui, error: &Error) -> ExitCode {
+fn fail(ui: &Ui, error: &Error) -> u8 {
     if let Error::Config(ConfigError::Faults(faults)) = error {
         ui.faults(&faults.render(ui.coloured()), faults);
-        return ExitCode::from(error.exit_code());
+        return error.exit_code();
     }
     ui.error(error, error.hint().as_deref());
-    ExitCode::from(error.exit_code())
+    error.exit_code()
 }
 
 /// A bug of sbx ends it like any other failure: one line, exit code 125.

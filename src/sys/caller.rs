@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{BorrowedFd, IntoRawFd as _, RawFd};
 use std::path::PathBuf;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -43,12 +43,29 @@ pub fn writable_descriptor(number: RawFd) -> io::Result<File> {
     Ok(File::from(borrowed.try_clone_to_owned()?))
 }
 
-/// A write past the caller's limit of file sizes fails with EFBIG from now on, which can be told, and does not end this
-/// process by SIGXFSZ, which can't.
-pub fn survive_file_size_limit() {
-    // SAFETY: ignoring is always a valid action; the sandbox's command gets the default back before it starts. There is
-    // no error for a valid signal.
-    let _ = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
+/// Opens `/dev/null` in the place of each standard stream that the caller closed, or the next file that is opened would take
+/// its number, and what is meant for the stream would go there. Must be called before anything is opened.
+pub fn open_streams() {
+    for stream in 0..3 {
+        // SAFETY: the call says whether there is such a descriptor, and changes nothing.
+        if unsafe { libc::fcntl(stream, libc::F_GETFD) } == -1 {
+            // The lowest number that is free, which is this one, and stays so.
+            match File::options().read(true).write(true).open("/dev/null") {
+                Ok(null) => drop(null.into_raw_fd()),
+                Err(_) => std::process::abort(),
+            }
+        }
+    }
+}
+
+/// A write to a pipe that nobody reads, or past the caller's limit of file sizes, fails from now on with EPIPE or EFBIG, which
+/// can be told, and does not end this process by SIGPIPE or SIGXFSZ, which can't.
+pub fn survive_what_writes_meet() {
+    for number in [Signal::SIGPIPE, Signal::SIGXFSZ] {
+        // SAFETY: ignoring is always a valid action; the sandbox's command gets the default back before it starts. There is
+        // no error for a valid signal.
+        let _ = unsafe { signal(number, SigHandler::SigIgn) };
+    }
 }
 
 /// Ends this process by the signal `number`, so that its caller sees a death by signal; returns when that can't be.

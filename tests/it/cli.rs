@@ -304,6 +304,18 @@ fn a_full_or_closed_stream_ends_nothing_badly() {
 }
 
 #[test]
+fn no_file_takes_the_place_of_a_closed_stream() {
+    need!(Sandbox);
+    let project = Project::new().config("outputs = ['made']");
+    let run = "\"$0\" -v run --no-cache -- sh -c 'cat; echo made > made; echo said; echo said >&2'";
+    for closed in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
+        shell(&project, &format!("{run} {closed}")).ok();
+        assert_eq!(project.read("made"), "made\n", "{closed}");
+        project.sbx(["cache", "verify"]).ok();
+    }
+}
+
+#[test]
 fn hostile_names_are_shown_escaped_and_kept_in_json() {
     let project = Project::new().config("inputs = ['*.txt']").file("a\u{202e}b.txt", "1").file("c.txt", "2");
     let listing = project.sbx(["hash", "--list"]).ok().stdout_has("a\\u{202e}b.txt");
