@@ -29,7 +29,7 @@ impl Digest {
 
     /// The hash alone, as 64 lowercase hexadecimal digits.
     pub fn hex(&self) -> String {
-        self.digits().map(char::from).into_iter().collect()
+        str::from_utf8(&self.digits()).expect("digits are ASCII").to_owned()
     }
 
     /// The same digits, in ASCII.

@@ -169,7 +169,7 @@ mod tests {
     use super::*;
     use crate::inputs::Silent;
     use crate::store::hash_file;
-    use crate::sys::files::open_place;
+    use crate::sys::files::{CWD, open_place};
 
     /// Reads one file that grows during the first `restless` readings; gives the outcome and the number of readings.
     fn read_restless(restless: usize) -> (Result<Vec<Digest>, String>, usize) {
@@ -186,7 +186,7 @@ mod tests {
             }
             digest
         };
-        let root = open_place(dir.path()).unwrap();
+        let root = open_place(CWD, dir.path()).unwrap();
         let stamp = Stamp::of(&status(&File::open(&path).unwrap()).unwrap());
         let item = Item { path: OsStr::new("log"), stamp, executable: false };
         let memo = Memo::read(dir.path().join("memo"));

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::stamp::Stamp;
 use super::walk::name;
-use crate::sys::files::{Kind, Status, open_place, status_at};
+use crate::sys::files::{CWD, Kind, Status, open_place, status_at};
 
 /// What stands at a path.
 pub(super) enum Seen {
@@ -69,7 +69,7 @@ impl<'a> Looker<'a> {
         {
             return status_at(place, name);
         }
-        let place = open_place(&self.root.join(OsStr::from_bytes(dir)))?;
+        let place = open_place(CWD, &self.root.join(OsStr::from_bytes(dir)))?;
         let status = status_at(&place, name);
         self.place = Some((dir.to_owned(), place));
         status

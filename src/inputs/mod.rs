@@ -223,7 +223,7 @@ fn gather(
 }
 
 fn open_root(root: &Path) -> Result<File, InputError> {
-    sys::files::open_place(root).map_err(|source| InputError::Root { path: root.to_owned(), source })
+    sys::files::open_place(sys::files::CWD, root).map_err(|source| InputError::Root { path: root.to_owned(), source })
 }
 
 /// How often blobs that the store lost are stored again.

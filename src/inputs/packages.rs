@@ -25,7 +25,7 @@ use super::vouch::{Look, Remembered, Vouchers};
 use crate::digest::Digest;
 use crate::path::printable;
 use crate::store::{Store, StoreError};
-use crate::sys::files::{open_place, status};
+use crate::sys::files::{CWD, open_place, status};
 
 /// The first line of a list.
 const HEAD: &str = "sbx packages 1";
@@ -259,7 +259,7 @@ impl Host<'_> {
     fn names(&self, path: &str, vouchers: &mut Vouchers) -> Result<Option<Vec<OsString>>, PackagesError> {
         let full = self.path(path);
         let unreadable = |source| PackagesError::Unreadable { path: full.clone(), source };
-        let dir = match open_place(&full) {
+        let dir = match open_place(CWD, &full) {
             Ok(dir) => dir,
             Err(error) if is_missing(&error) => {
                 vouchers.add(path.as_bytes(), Look::Missing);

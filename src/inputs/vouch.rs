@@ -18,7 +18,7 @@ use std::thread;
 use super::stamp::{Stamp, is_settled, now};
 use crate::store::frame::{Reader, put_slice, read_frame};
 use crate::store::{Store, StoreError};
-use crate::sys::files::{open_no_follow, open_place, status, status_at};
+use crate::sys::files::{CWD, open_no_follow, open_place, status, status_at};
 
 const FORMAT: &[u8; 8] = b"sbxvouc1";
 
@@ -37,10 +37,10 @@ pub(super) enum Look {
 }
 
 impl Look {
-    /// How the thing at `name` in `dir` looks now, as far as it can be compared with `before`.
-    fn again(before: Self, path: &Path, dir: &File, name: &OsStr) -> Option<Self> {
+    /// How the thing at `name` in `dir`, which lies at `path`, looks now, as far as it can be compared with `before`.
+    fn again(before: Self, path: impl FnOnce() -> PathBuf, dir: &File, name: &OsStr) -> Option<Self> {
         if before == Self::Unreadable {
-            let refused = open_no_follow(&path.join(name)).is_err_and(|error| denied(&error));
+            let refused = open_no_follow(&path().join(name)).is_err_and(|error| denied(&error));
             return refused.then_some(Self::Unreadable);
         }
         // An empty name is the directory itself.
@@ -77,7 +77,8 @@ impl Vouchers {
 
     /// Whether everything below `root` is still as it was.
     pub(super) fn hold(&self, root: &Path) -> bool {
-        self.0.iter().all(|(dir, list)| holds(root, dir, list.iter().map(|(name, look)| (name.as_slice(), *look))))
+        let root = Root::new(root);
+        self.0.iter().all(|(dir, list)| root.holds(dir, list.iter().map(|(name, look)| (name.as_slice(), *look))))
     }
 
     fn settled(&self, start: i64) -> bool {
@@ -122,11 +123,12 @@ impl Remembered {
             0 | 1 => 1,
             many => many.min(thread::available_parallelism().map_or(1, NonZero::get)),
         };
+        let root = Root::new(root);
         let (next, changed) = (AtomicUsize::new(0), AtomicBool::new(false));
         let work = || {
             while !changed.load(Ordering::Relaxed) {
                 let Some(place) = places.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
-                if !holds(root, place.dir, place.looks()) {
+                if !root.holds(place.dir, place.looks()) {
                     changed.store(true, Ordering::Relaxed);
                 }
             }
@@ -207,13 +209,26 @@ fn read_look<'a>(reader: &mut Reader<'a>) -> Option<(&'a [u8], Look)> {
     Some((name, look))
 }
 
-/// Whether what is in `dir` of `root` looks as it did.
-fn holds<'a>(root: &Path, dir: &[u8], mut looks: impl Iterator<Item = (&'a [u8], Look)>) -> bool {
-    let path = if dir.is_empty() { root.to_owned() } else { root.join(OsStr::from_bytes(dir)) };
-    let Ok(opened) = open_place(&path) else {
-        return looks.all(|(_, look)| look == Look::Missing);
-    };
-    looks.all(|(name, look)| Look::again(look, &path, &opened, OsStr::from_bytes(name)) == Some(look))
+/// What the paths are relative to.
+struct Root<'a> {
+    path: &'a Path,
+    /// `None` where there is none.
+    place: Option<File>,
+}
+
+impl<'a> Root<'a> {
+    fn new(path: &'a Path) -> Self {
+        Self { path, place: open_place(CWD, path).ok() }
+    }
+
+    /// Whether what is in `dir` looks as it did.
+    fn holds<'b>(&self, dir: &[u8], mut looks: impl Iterator<Item = (&'b [u8], Look)>) -> bool {
+        let dir = Path::new(OsStr::from_bytes(if dir.is_empty() { b"." } else { dir }));
+        let opened = self.place.as_ref().and_then(|root| open_place(root, dir).ok());
+        let Some(opened) = opened else { return looks.all(|(_, look)| look == Look::Missing) };
+        let path = || self.path.join(dir);
+        looks.all(|(name, look)| Look::again(look, path, &opened, OsStr::from_bytes(name)) == Some(look))
+    }
 }
 
 #[cfg(test)]

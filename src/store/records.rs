@@ -103,21 +103,23 @@ fn write_file(directory: &Path, path: &Path, record: &Record) -> io::Result<()> 
 /// Drops the project's oldest records until there is room for one of [`KEPT`], and what killed writers left. What can't be
 /// dropped stays for the next time.
 pub fn make_room(store: &Path, project: &str) {
-    let (mut paths, mut old) = (Vec::new(), Vec::new());
-    for entry in fs::read_dir(directory(store, project)).into_iter().flatten().flatten() {
-        let is_temporary = entry.file_name().as_encoded_bytes().starts_with(TEMPORARY.as_bytes());
+    let directory = directory(store, project);
+    let (mut names, mut old) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+        let name = entry.file_name();
         let age = || entry.metadata().and_then(|data| data.modified()).ok()?.elapsed().ok();
-        if is_temporary && age().is_some_and(|age| age > ABANDONED) {
-            old.push(entry.path());
-        } else if is_record(&entry.path()) {
-            paths.push(entry.path());
+        if name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes()) && age().is_some_and(|age| age > ABANDONED) {
+            old.push(name);
+        } else if is_record(Path::new(&name)) {
+            names.push(name);
         }
     }
-    paths.sort_unstable();
-    paths.truncate((paths.len() + 1).saturating_sub(KEPT));
-    for path in old.iter().chain(&paths) {
+    // By time, as their names begin with it.
+    names.sort_unstable();
+    names.truncate((names.len() + 1).saturating_sub(KEPT));
+    for name in old.iter().chain(&names) {
         // Another run drops the same ones.
-        let _ = fs::remove_file(path);
+        let _ = fs::remove_file(directory.join(name));
     }
 }
 

@@ -6,7 +6,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dev, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps};
+pub use rustix::fs::CWD;
+use rustix::fs::{AtFlags, Dev, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 /// The caller's effective user id.
@@ -112,12 +113,13 @@ pub fn open_beneath(root: impl AsFd, path: &OsStr) -> io::Result<File> {
     Err(Errno::AGAIN.into())
 }
 
-/// Opens the directory at `path` as a place to look up other paths from; that needs no permission to read it.
+/// Opens the directory at `path`, which may be relative to `dir`, as a place to look up other paths from; that needs no
+/// permission to read it.
 ///
 /// # Errors
-/// Those of open(2).
-pub fn open_place(path: &Path) -> io::Result<File> {
-    Ok(File::from(rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?))
+/// Those of openat(2).
+pub fn open_place(dir: impl AsFd, path: &Path) -> io::Result<File> {
+    Ok(File::from(rustix::fs::openat(dir, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?))
 }
 
 /// Opens the file at `path` for reading; `None` when nothing or a symbolic link stands there. A FIFO does not block.
