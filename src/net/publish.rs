@@ -62,7 +62,8 @@ mod tests {
     #[test]
     fn a_taken_port_is_named_and_nothing_stays_bound() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // Of an address that no other test binds to: one of theirs could take the port.
+        let free = UdpSocket::bind("127.0.70.1:0").unwrap().local_addr().unwrap();
         let entry = |protocol, host: SocketAddr| Publish { protocol, host, inside: 80 };
         let list = [entry(Protocol::Udp, free), entry(Protocol::Tcp, taken.local_addr().unwrap())];
         let error = bind_published(&list).unwrap_err();
