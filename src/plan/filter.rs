@@ -68,14 +68,8 @@ pub fn program(machine: Machine, calls: &Calls) -> Vec<Instruction> {
 
 /// Where each range of numbers begins and how it is answered, all numbers covered.
 fn ranges(answers: &[Answer]) -> Vec<(u32, Answer)> {
-    let mut ranges = vec![(0, answers[0])];
-    let mut last = answers[0];
-    for (number, answer) in (0..).zip(answers.iter().copied().chain([Answer::Unknown])) {
-        if answer != last {
-            ranges.push((number, answer));
-            last = answer;
-        }
-    }
+    let mut ranges: Vec<(u32, Answer)> = (0..).zip(answers.iter().copied().chain([Answer::Unknown])).collect();
+    ranges.dedup_by_key(|(_, answer)| *answer);
     ranges
 }
 

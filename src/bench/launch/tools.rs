@@ -110,17 +110,9 @@ fn unshare(argv: &[OsString]) -> Tool {
 
 /// bubblewrap; `mounts` are shown besides. Its root is made anew in memory, as sbx's is on the disk, of what takes it the least.
 pub(super) fn bwrap(world: &World, argv: &[OsString], mounts: &[PathBuf]) -> Tool {
-    let mut arguments = words([
-        "--unshare-all",
-        "--die-with-parent",
-        "--clearenv",
-        "--hostname",
-        "sbx",
-        "--uid",
-        "1000",
-        "--gid",
-        "1000",
-    ]);
+    let id = ID.to_string();
+    let mut arguments = words(["--unshare-all", "--die-with-parent", "--clearenv", "--hostname", "sbx"]);
+    arguments.extend(words(["--uid", &id, "--gid", &id]));
     arguments.extend(words(["--tmpfs", "/", "--ro-bind"]));
     arguments.extend([world.path(ROOTFS).join("etc").into(), "/etc".into()]);
     for shown in shown() {
